@@ -1,0 +1,39 @@
+"""The strict world in which every test runs.
+
+Eight CPU devices, no implicit dtype or rank promotion, warnings are errors (pyproject.toml).
+"""
+
+import os
+import pathlib
+
+# Subprocesses started by tests share the compilation cache, too.
+_CACHE = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from absl import flags
+import jax
+import pytest
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+if not flags.FLAGS.is_parsed():
+  flags.FLAGS.mark_as_parsed()  # grain asks for a flag
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> pathlib.Path:
+  return pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data(repo_root: pathlib.Path) -> pathlib.Path:
+  """Folder of real sample videos and images beside the checkout."""
+  folder = repo_root.parent / "shared" / "data"
+  if not (folder / "MANIFEST.json").exists():
+    pytest.skip("the folder of real sample data is not beside this checkout")
+  return folder

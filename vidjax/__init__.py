@@ -1,0 +1,1 @@
+"""vidjax: pretraining of latent video diffusion models in JAX, on TPU pods and GPU meshes."""
