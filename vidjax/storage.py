@@ -22,11 +22,12 @@ import pathlib
 import re
 import shutil
 import tempfile
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias, cast
 import uuid
 
 from etils import epath
 import fsspec
+from fsspec import config as fsspec_config
 
 from vidjax.errors import NoSpaceError, is_no_space
 
@@ -35,7 +36,7 @@ PathLike: TypeAlias = str | os.PathLike[str]
 
 # A remembered listing hides what another host has written since: always ask the store itself.
 for _protocol in ("s3", "gs", "gcs"):
-  fsspec.config.conf.setdefault(_protocol, {}).setdefault("use_listings_cache", False)
+  fsspec_config.conf.setdefault(_protocol, {}).setdefault("use_listings_cache", False)
 
 _CHUNK = 1 << 20  # bytes
 _UNFINISHED = re.compile(r"\.[0-9a-f]{12}\.tmp")  # prefix of the names that `staged` makes
@@ -73,7 +74,7 @@ def open_read(path: PathLike) -> BinaryIO:
   """Opens a file for reading bytes; seekable on every kind of path."""
   if is_local(path):
     return open(path, "rb")
-  return _remote(path).open(os.fspath(path), "rb")
+  return cast(BinaryIO, _remote(path).open(os.fspath(path), "rb"))
 
 
 def read_bytes(path: PathLike) -> bytes:
