@@ -1,0 +1,39 @@
+"""`vidjax VERB ...`: hands over to the module of the verb. Each is also `python -m MODULE`."""
+
+import difflib
+import runpy
+import sys
+
+# Verb -> module. Modules are run, not imported: a verb brings in only what it needs itself.
+VERBS = {
+  "curate": ("data_pipelines.run", "raw video -> annotated clips in shards"),
+  "inspect_data": ("vidjax.inspect_data", "what a config feeds: timings, contact sheet, captions"),
+  "train": ("vidjax.train", "one training stage, resumable"),
+  "sample": ("vidjax.sample", "a model -> video files"),
+  "evaluate": ("vidjax.evaluate", "a model or features -> metrics with intervals"),
+  "export": ("vidjax.export", "a model -> a directory that PyTorch loads"),
+}
+
+
+def main() -> None:
+  """Entry point of the console script."""
+  if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help", "help"):
+    print(_usage())
+    sys.exit(0 if len(sys.argv) > 1 else 2)
+  verb = sys.argv[1]
+  if verb not in VERBS:
+    near = difflib.get_close_matches(verb, VERBS, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"verbs: {', '.join(VERBS)}"
+    print(f"error: unknown verb {verb!r}: {hint}", file=sys.stderr)
+    sys.exit(2)
+  sys.argv = [f"vidjax {verb}", *sys.argv[2:]]
+  runpy.run_module(VERBS[verb][0], run_name="__main__", alter_sys=False)
+
+
+def _usage() -> str:
+  rows = "\n".join(f"  {verb:<14}{text}" for verb, (_, text) in VERBS.items())
+  return f"usage: vidjax VERB [--flag=value ...]\n\n{rows}\n\n`vidjax VERB --help` lists the flags."
+
+
+if __name__ == "__main__":
+  main()

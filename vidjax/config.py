@@ -1,0 +1,277 @@
+"""Configuration: a Python file per experiment -> `ml_collections.ConfigDict` -> frozen dataclasses.
+
+A config file holds only what differs from the defaults below. Loading checks every key and type:
+an unknown key is an error that names the nearest known one. Nothing in `vidjax` reads a ConfigDict.
+
+The flag form is `--config=FILE[:variant,variant...]` with overrides `--config.a.b=value`.
+"""
+
+import ast
+from collections.abc import Mapping, Sequence
+import dataclasses
+import difflib
+import importlib.util
+import types
+import typing
+from typing import Any, TypeVar
+
+from vidjax import storage
+from vidjax.parallel.mesh import MeshConfig
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+  """What is read: windows of `num_frames` frames at `fps`, scaled to cover and centre-cropped."""
+
+  path: str = ""  # folder of shards in TFDS layout, as `vidjax curate` writes it
+  split: str = "train"
+  num_frames: int = 16  # 1: single frames (image stages)
+  fps: float = 4.0  # frames per second of a window
+  height: int = 256  # pixels
+  width: int = 384
+  num_workers: int = 8  # decoding processes per host; 0 decodes in the training process
+  flip: bool = False  # random mirror; off because captions can name left and right
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodersConfig:
+  """Frozen encoders: a directory in diffusers/transformers layout, `random:tiny`, or "" for none."""
+
+  vae: str = ""
+  text: str = ""
+  image: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """The network: a preset of `vidjax.models.unet`, and fields of its config that differ."""
+
+  preset: str = "svd"
+  overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  dtype: str = "bfloat16"  # compute; weights, optimizer and diffusion math stay float32
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoencoderConfig:
+  """Training an AutoencoderKL (only where `task = "autoencoder"`)."""
+
+  preset: str = "kl_f8"
+  kl_weight: float = 1e-6  # LDM (2112.10752) App. G
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffusionConfig:
+  """Noise level distribution in training: ln sigma ~ N(p_mean, p_std^2), EDM (2206.00364) Tab. 1."""
+
+  p_mean: float = -1.2
+  p_std: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ConditioningConfig:
+  """How a batch becomes a `Condition` (`vidjax.conditioning.svd`)."""
+
+  mode: str = "text_to_video"  # or image_to_video, text_to_image
+  dropout: float = 0.15  # share of samples trained without condition, for guidance
+  noise_aug_mean: float = -3.0  # ln sigma of the noise on the conditioning frame, SVD App. D.4
+  noise_aug_std: float = 0.5
+  # motion_bucket_id = clip(motion_score * motion_bucket_scale, 0, 255); SVD does not publish its map
+  motion_bucket_scale: float = 16.0
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+  """AdamW with linear warm-up, then constant; progress is counted in samples."""
+
+  learning_rate: float = 1e-4
+  warmup_samples: int = 0
+  b1: float = 0.9
+  b2: float = 0.999
+  weight_decay: float = 0.01
+  clip_norm: float = 1.0  # global gradient norm
+  ema_decay: float = 0.9999
+  train_only: tuple[str, ...] = ()  # patterns (fnmatch) of parameter names; empty: all are trained
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+  """When state is saved, and how many regular steps stay."""
+
+  every_steps: int = 1000
+  keep: int = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+  """One training stage."""
+
+  task: str = "diffusion"  # or autoencoder
+  seed: int = 0
+  total_samples: int = 0  # clips (or images) seen when training ends
+  batch_size: int = 1  # global
+  log_every_steps: int = 100
+  sample_every_steps: int = 0  # 0: never
+  init_from: str = ""  # any directory that `--model` takes; EMA weights, no optimizer state
+  data: DataConfig = dataclasses.field(default_factory=DataConfig)
+  encoders: EncodersConfig = dataclasses.field(default_factory=EncodersConfig)
+  model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+  autoencoder: AutoencoderConfig = dataclasses.field(default_factory=AutoencoderConfig)
+  diffusion: DiffusionConfig = dataclasses.field(default_factory=DiffusionConfig)
+  conditioning: ConditioningConfig = dataclasses.field(default_factory=ConditioningConfig)
+  optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+  checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
+  mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+
+  def __post_init__(self) -> None:
+    _check_choice("task", self.task, ("diffusion", "autoencoder"))
+    _check_choice(
+      "conditioning.mode",
+      self.conditioning.mode,
+      ("text_to_image", "text_to_video", "image_to_video"),
+    )
+    for key in ("total_samples", "batch_size", "log_every_steps"):
+      _check_positive(key, getattr(self, key))
+    for key in ("num_frames", "fps", "height", "width"):
+      _check_positive(f"data.{key}", getattr(self.data, key))
+    for key in ("every_steps", "keep"):
+      _check_positive(f"checkpoint.{key}", getattr(self.checkpoint, key))
+    if not self.data.path:
+      raise ValueError("data.path is empty: set --config.data.path=DIR to a folder of shards")
+
+  @property
+  def total_steps(self) -> int:
+    """Updates until `total_samples` are seen; the last one may go past it."""
+    return -(-self.total_samples // self.batch_size)
+
+
+def load(flag: str, overrides: Sequence[str] = ()) -> TrainConfig:
+  """Reads a training config.
+
+  Args:
+    flag: `FILE.py` or `FILE.py:variant,variant`, or a `config.json` that training wrote.
+    overrides: `a.b=value` each, applied last.
+
+  Raises:
+    ValueError: file, variant, key or value is not right; the message names it.
+  """
+  if flag.endswith(".json"):
+    return from_dict(TrainConfig, storage.read_json(flag))
+  return from_dict(TrainConfig, apply_overrides(TrainConfig, load_file(flag), overrides))
+
+
+def load_file(flag: str) -> dict[str, Any]:
+  """Runs `get_config(variant)` of a config file; returns plain nested dicts."""
+  path, _, variant = flag.partition(":")
+  if path in ("gs", "s3"):  # the colon of a URL
+    scheme, (path, _, variant) = path, flag[len(path) + 1 :].partition(":")
+    path = f"{scheme}:{path}"
+  if not storage.Path(path).is_file():
+    raise ValueError(f"config file {path!r} does not exist: check --config")
+  with storage.local_copy(path) as local:
+    spec = importlib.util.spec_from_file_location("_vidjax_config", local)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+  if not hasattr(module, "get_config"):
+    raise ValueError(f"config file {path!r} has no function get_config(variant)")
+  return module.get_config(variant).to_dict()
+
+
+def apply_overrides(cls: type, values: Mapping[str, Any], overrides: Sequence[str]) -> dict:
+  """Sets `a.b=value` entries in nested dicts; the types come from the dataclass `cls`."""
+  result = {k: dict(v) if isinstance(v, Mapping) else v for k, v in values.items()}
+  for override in overrides:
+    key, equals, text = override.partition("=")
+    if not equals:
+      raise ValueError(f"override {override!r}: write --config.{key}=VALUE")
+    node, kind = result, cls
+    *parents, leaf = key.split(".")
+    for i, name in enumerate(parents):
+      kind = _field_type(kind, name, ".".join(parents[:i]))
+      if not dataclasses.is_dataclass(kind):
+        if typing.get_origin(kind) is not Mapping:
+          raise ValueError(f"config key {key!r}: {'.'.join(parents[: i + 1])} has no keys below it")
+        kind = None
+      node = node.setdefault(name, {})
+    expected = Any if kind is None else _field_type(kind, leaf, ".".join(parents))
+    node[leaf] = text if expected is str else _literal(text)
+  return result
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
+  """Builds the frozen dataclass `cls` from nested dicts, checking keys and types.
+
+  Raises:
+    ValueError: an unknown key (with the nearest known one) or a value of the wrong type.
+  """
+  kwargs = {}
+  for key, value in values.items():
+    kind = _field_type(cls, key, prefix)
+    kwargs[key] = _convert(kind, value, f"{prefix}.{key}" if prefix else key)
+  return cls(**kwargs)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+  """The resolved config as nested plain values; `from_dict` takes it back."""
+  return dataclasses.asdict(config)
+
+
+def _field_type(cls: Any, key: str, prefix: str) -> Any:
+  hints = typing.get_type_hints(cls)
+  if key not in hints:
+    near = difflib.get_close_matches(key, hints, n=1, cutoff=0.5)
+    name = f"{prefix}.{key}" if prefix else key
+    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(sorted(hints))}"
+    raise ValueError(f"unknown config key {name!r}: {hint}")
+  return hints[key]
+
+
+def _convert(kind: Any, value: Any, name: str) -> Any:
+  origin = typing.get_origin(kind)
+  if dataclasses.is_dataclass(kind):
+    if dataclasses.is_dataclass(value) and isinstance(value, kind):
+      return value
+    if not isinstance(value, Mapping):
+      raise ValueError(f"config key {name!r} has keys below it, got {value!r}")
+    return from_dict(typing.cast(type, kind), value, name)
+  if origin is tuple and isinstance(value, (list, tuple)):
+    item = typing.get_args(kind)[0]
+    return tuple(_convert(item, v, f"{name}[{i}]") for i, v in enumerate(value))
+  if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    return float(value)
+  if kind is int and isinstance(value, float) and value.is_integer():
+    return int(value)
+  if origin in (types.UnionType, typing.Union):
+    options = typing.get_args(kind)
+    if value is None and type(None) in options:
+      return None
+    return _convert(next(o for o in options if o is not type(None)), value, name)
+  if kind is Any:
+    return value
+  expected = origin or kind
+  if not isinstance(value, expected) or (isinstance(value, bool) and kind is not bool):
+    raise ValueError(
+      f"config key {name!r} must be {getattr(expected, '__name__', expected)}, got {value!r}"
+    )
+  return value
+
+
+def _literal(text: str) -> Any:
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    lowered = text.lower()
+    return {"true": True, "false": False, "none": None}.get(lowered, text)
+
+
+def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+  if value not in choices:
+    raise ValueError(f"config key {name!r} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def _check_positive(name: str, value: float) -> None:
+  if value <= 0:
+    raise ValueError(f"config key {name!r} must be positive, got {value!r}")

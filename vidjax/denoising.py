@@ -1,0 +1,122 @@
+"""The diffusion task: encode -> condition -> noise -> UNet -> loss.
+
+Shapes: B batch, T frames, H W pixel or latent height and width, C channels, L tokens.
+"""
+
+
+import jax
+import jax.numpy as jnp
+
+from vidjax import encoders
+from vidjax.conditioning import condition as conditions
+from vidjax.conditioning import svd
+from vidjax.conditioning.condition import Condition
+from vidjax.config import TrainConfig
+from vidjax.diffusion import loss as losses
+from vidjax.diffusion import noise
+from vidjax.diffusion import precondition
+from vidjax.models import unet
+from vidjax.nn.params import Network
+from vidjax.nn.params import Params
+from vidjax.step import Batch
+from vidjax.step import Metrics
+from vidjax.step import Task
+
+# Names of the independent random streams of one sample.
+_SIGMA, _NOISE, _LATENT, _DROP, _AUG_SIGMA, _AUG_NOISE = range(6)
+
+
+def make_task(config: TrainConfig) -> Task:
+  """Builds the UNet's description and loads the frozen encoders that the mode needs."""
+  network = make_unet(config)
+  frozen = encoders.load(config.encoders, config.conditioning.mode)
+
+  def loss(
+    params: Params, weights: dict[str, Params], batch: Batch, keys_B: jax.Array
+  ) -> tuple[jax.Array, Metrics]:
+    bound = frozen.bind(weights)
+    video_BTHWC = batch["video_BTHWC"].astype(jnp.float32) / 127.5 - 1.0
+    latent_keys_B = noise.stream(keys_B, _LATENT)
+    x0_BTHWC = jax.lax.stop_gradient(bound.encode_video(video_BTHWC, latent_keys_B))
+    condition = make_condition(config, bound, batch, video_BTHWC, keys_B)
+
+    sigma_B = noise.log_normal_sigma(
+      noise.stream(keys_B, _SIGMA), config.diffusion.p_mean, config.diffusion.p_std
+    )
+    noise_BTHWC = noise.normal(noise.stream(keys_B, _NOISE), x0_BTHWC.shape[1:])
+    x_BTHWC = x0_BTHWC + noise_BTHWC * noise.per_sample(sigma_B, x0_BTHWC)
+    f_BTHWC = apply_unet(network.bind(params), x_BTHWC, sigma_B, condition)
+
+    loss_B = losses.denoising_loss(f_BTHWC, x0_BTHWC, noise_BTHWC, sigma_B)
+    bin_sums, bin_counts = losses.per_sigma_bin(loss_B, sigma_B)
+    return jnp.mean(loss_B), {"loss_per_sigma_bin": bin_sums / bin_counts}  # empty bin: NaN
+
+  return Task(network, frozen.weights, loss)
+
+
+def make_unet(config: TrainConfig) -> Network[unet.UNet]:
+  """The UNet that the config describes, without values."""
+  model = unet.make_config(config.model.preset, config.model.overrides, config.model.dtype)
+  return unet.describe(model)
+
+
+def make_condition(
+  config: TrainConfig,
+  bound: "encoders.Bound",
+  batch: Batch,
+  video_BTHWC: jax.Array,
+  keys_B: jax.Array,
+) -> Condition:
+  """The training-side condition of a batch, dropped for a share of the samples."""
+  mode = config.conditioning.mode
+  motion_B = svd.motion_bucket(batch["motion_score_B"], config.conditioning.motion_bucket_scale)
+  if mode == "image_to_video":
+    first_BHWC = video_BTHWC[:, 0]
+    aug_B = noise.log_normal_sigma(
+      noise.stream(keys_B, _AUG_SIGMA),
+      config.conditioning.noise_aug_mean,
+      config.conditioning.noise_aug_std,
+    )
+    aug_noise = noise.normal(noise.stream(keys_B, _AUG_NOISE), first_BHWC.shape[1:])
+    noised_BHWC = svd.augment(first_BHWC, aug_noise, aug_B)
+    condition = svd.image_to_video(
+      bound.embed_image(first_BHWC),
+      bound.encode_image(noised_BHWC),
+      video_BTHWC.shape[1],
+      batch["fps_B"],
+      motion_B,
+      aug_B,
+    )
+  elif mode == "text_to_video":
+    condition = svd.text_to_video(bound.embed_text(batch["tokens_BL"]), batch["fps_B"], motion_B)
+  else:
+    condition = svd.text_to_image(bound.embed_text(batch["tokens_BL"]))
+  keep_B = noise.uniform(noise.stream(keys_B, _DROP)) >= config.conditioning.dropout
+  return conditions.drop(jax.lax.stop_gradient(condition), keep_B)
+
+
+def apply_unet(
+  model: unet.UNet, x_BTHWC: jax.Array, sigma_B: jax.Array, condition: Condition
+) -> jax.Array:
+  """F(c_in x; c_noise) under `condition`: (B, T, H, W, C)."""
+  x_BTHWC = precondition.c_in(noise.per_sample(sigma_B, x_BTHWC)) * x_BTHWC
+  if condition.concat is not None:
+    x_BTHWC = jnp.concatenate([x_BTHWC, condition.concat.astype(x_BTHWC.dtype)], axis=-1)
+  return model(
+    x_BTHWC,
+    precondition.c_noise(sigma_B),
+    condition.contexts,
+    condition.vector,
+    image_only=condition.image_only,
+  )
+
+
+def denoise(
+  model: unet.UNet, x_BTHWC: jax.Array, sigma: jax.Array, condition: Condition
+) -> jax.Array:
+  """D(x; sigma) for one noise level of the whole batch, float32."""
+  sigma_B = jnp.broadcast_to(sigma, x_BTHWC.shape[:1])
+  f_BTHWC = apply_unet(model, x_BTHWC, sigma_B, condition)
+  return precondition.denoised(x_BTHWC, f_BTHWC, noise.per_sample(sigma_B, x_BTHWC))
+
+

@@ -1,0 +1,58 @@
+"""`config.json` and `run.json`: what ran, on what, by which versions, and how often it started."""
+
+import datetime
+import importlib.metadata
+import subprocess
+import sys
+from typing import Any
+
+import jax
+
+from vidjax import config as configs
+from vidjax import storage
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "av", "vidjax")
+
+
+def begin(root: storage.Path, config: configs.TrainConfig, mesh: jax.sharding.Mesh) -> int:
+  """Writes both files; returns the number of this attempt, from 1."""
+  root.mkdir(parents=True, exist_ok=True)
+  path = root / "run.json"
+  attempt = storage.read_json(path)["attempt"] + 1 if path.exists() else 1
+  if jax.process_index() == 0:
+    storage.write_json(root / "config.json", configs.to_dict(config))
+    storage.write_json(path, {"attempt": attempt, **describe(mesh)})
+  return attempt
+
+
+def describe(mesh: jax.sharding.Mesh) -> dict[str, Any]:
+  """Facts about this process and its devices."""
+  device = mesh.devices.flat[0]
+  return {
+    "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    "command": sys.argv,
+    "python": sys.version.split()[0],
+    "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+    "code_version": code_version(),
+    "platform": device.platform,
+    "device_kind": device.device_kind,
+    "devices": mesh.size,
+    "processes": jax.process_count(),
+    "mesh": dict(mesh.shape),
+  }
+
+
+def code_version() -> str:
+  """The git commit of the checkout that runs, `+` where files differ; else the package version."""
+  folder = storage.Path(__file__).parent
+  try:
+    git = ["git", "-C", str(folder)]
+    commit = subprocess.run(
+      [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    dirty = subprocess.run(
+      [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return importlib.metadata.version("vidjax")
+  return commit + ("+" if dirty else "")

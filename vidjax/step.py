@@ -1,0 +1,109 @@
+"""One training step, on one screen: loss and gradient -> guard -> optimizer -> EMA.
+
+What the loss is belongs to a `Task`: `vidjax.denoising` (diffusion) or `vidjax.autoencoding`.
+"""
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from vidjax.config import TrainConfig
+from vidjax.diffusion import noise
+from vidjax.nn.params import Network
+from vidjax.nn.params import Params
+from vidjax.optim import ema
+from vidjax.optim import schedules
+from vidjax.parallel import plan
+from vidjax.state import TrainState
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+  """What is trained.
+
+  Attributes:
+    network: the trained module without its values.
+    frozen: weights that the loss reads but does not train, by encoder name. They are arguments of
+      the compiled step, not constants in it.
+    loss: `(params, frozen, batch, keys_B) -> (mean loss, metrics)`; one PRNG key per sample.
+  """
+
+  network: Network
+  frozen: dict[str, Params]
+  loss: Callable[[Params, dict[str, Params], Batch, jax.Array], tuple[jax.Array, Metrics]]
+
+
+def make_train_step(
+  task: Task,
+  config: TrainConfig,
+  optimizer: optax.GradientTransformation,
+  trained: frozenset[str],
+) -> Callable[[TrainState, dict[str, Params], Batch], tuple[TrainState, Metrics]]:
+  """The pure step function; the caller jits it with the state donated."""
+
+  def train_step(
+    state: TrainState, frozen: dict[str, Params], batch: Batch
+  ) -> tuple[TrainState, Metrics]:
+    batch = jax.tree.map(plan.shard_batch, batch)
+    keys_B = noise.sample_keys(config.seed, batch["sample_index_B"])
+    fixed = {name: p for name, p in state.params.items() if name not in trained}
+    live = {name: p for name, p in state.params.items() if name in trained}
+
+    def loss_fn(live: Params) -> tuple[jax.Array, Metrics]:
+      return task.loss({**live, **fixed}, frozen, batch, keys_B)
+
+    (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(live)
+    updates, opt_state = optimizer.update(grads, state.opt_state, live)
+    lr = schedules.learning_rate(config.optimizer, state.samples)
+    updates = jax.tree.map(lambda u: -lr * u, updates)
+    new_live = optax.apply_updates(live, updates)
+    params = {**new_live, **fixed}
+    decay = ema.decay_at(state.step, config.optimizer.ema_decay)
+    averaged = ema.update(state.ema, params, decay)
+
+    # A loss or gradient that is not finite must not reach the weights: everything but the counters
+    # stays as it was. `where` keeps one program; the choice costs a read of the state.
+    grad_norm = optax.global_norm(grads)
+    ok = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, old)  # noqa: E731
+    new_state = TrainState(
+      step=state.step + 1,
+      samples=state.samples + jnp.uint32(config.batch_size),
+      skipped=state.skipped + jnp.where(ok, 0, 1).astype(jnp.int32),
+      params=keep(params, state.params),
+      opt_state=keep(opt_state, state.opt_state),
+      ema=keep(averaged, state.ema),
+    )
+    metrics |= {
+      "loss": loss,
+      "lr": lr,
+      "grad_norm": grad_norm,
+      "param_norm": optax.global_norm(params),
+      "update_norm": optax.global_norm(updates),
+      "skipped_steps": new_state.skipped,
+    }
+    return new_state, metrics
+
+  return train_step
+
+
+def abstract_state(create: Callable[[], Any], shardings: dict[str, Any], mesh: Any) -> Any:
+  """Shapes, dtypes and target shardings of the state that `create` would make, without making it.
+
+  Weights, moments and averages of one name share its stored layout; scalars are replicated.
+  """
+
+  def place(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    names = [entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey)]
+    sharding = next((shardings[name] for name in names if name in shardings), None)
+    sharding = sharding or jax.NamedSharding(mesh, jax.P())
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+  return jax.tree_util.tree_map_with_path(place, jax.eval_shape(create))

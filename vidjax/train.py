@@ -1,0 +1,239 @@
+"""The training loop, read top to bottom.
+
+  vidjax train --config=configs/svd/image.py:tiny --workdir=DIR [--config.key=value ...]
+
+Chapters: config, devices, data, task, state (restore or start), loop, end. Run it again with the
+same workdir and it goes on where the newest checkpoint is; a finished run says so and exits 0.
+Exit codes: 0 done; 2 config; 3 data; 4 checkpoint; 5 non-finite loss; 7 disk full;
+75 preempted (SIGTERM), state saved, run me again; 130 interrupted (Ctrl-C), state saved.
+"""
+
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from vidjax import autoencoding
+from vidjax import command
+from vidjax import config as configs
+from vidjax import denoising
+from vidjax import errors
+from vidjax import state as states
+from vidjax import step as steps
+from vidjax import storage
+from vidjax.checkpoint import start
+from vidjax.checkpoint.checkpointer import Checkpointer
+from vidjax.data import loader as loaders
+from vidjax.encoders import tokenizers
+from vidjax.observe import console
+from vidjax.observe import run_info
+from vidjax.observe import stop_signal
+from vidjax.observe.goodput import Ledger
+from vidjax.observe.writers import MetricsWriter
+from vidjax.optim import optimizer as optimizers
+from vidjax.parallel import mesh as meshes
+from vidjax.parallel import plan
+
+# Consecutive steps whose loss or gradient is not finite before the run gives up.
+MAX_CONSECUTIVE_SKIPS = 10
+
+
+def train(config: configs.TrainConfig, workdir: str) -> None:
+  """Runs one stage to its end, or raises what `vidjax.errors` maps to an exit code."""
+  root = storage.Path(workdir)
+
+  # --- Done already? Answered before anything is compiled. --------------------------------------
+  checkpointer = Checkpointer(root / "checkpoints", keep=config.checkpoint.keep)
+  newest = checkpointer.latest_step()
+  if newest is not None and newest >= config.total_steps:
+    console.line(f"{workdir}: already trained for {newest} steps, nothing to do")
+    checkpointer.close()
+    return
+
+  # --- Devices -----------------------------------------------------------------------------------
+  mesh = meshes.make_mesh(config.mesh)
+  divisor = plan.batch_divisor(mesh)
+  if config.batch_size % divisor:
+    raise ValueError(
+      f"batch_size={config.batch_size} does not divide over mesh.replica x mesh.fsdp = {divisor}:"
+      f" use a multiple of {divisor}"
+    )
+  attempt = run_info.begin(root, config, mesh)
+  ledger = Ledger(root, attempt)
+  with jax.set_mesh(mesh), stop_signal.listen() as stop, ledger:
+    _train_on_mesh(config, root, mesh, checkpointer, newest, attempt, ledger, stop)
+
+
+def _train_on_mesh(
+  config: configs.TrainConfig,
+  root: storage.Path,
+  mesh: jax.sharding.Mesh,
+  checkpointer: Checkpointer,
+  newest: int | None,
+  attempt: int,
+  ledger: Ledger,
+  stop: stop_signal.StopSignal,
+) -> None:
+  # --- Task: what is trained, and the frozen encoders its loss reads --------------------------------
+  with ledger.phase("init"):
+    make_task = autoencoding.make_task if config.task == "autoencoder" else denoising.make_task
+    task = make_task(config)
+    trained = optimizers.trained_names(config.optimizer, task.network.abstract)
+    optimizer = optimizers.make_optimizer(config.optimizer)
+    shardings = plan.param_shardings(task.network.roles, task.network.abstract, mesh)
+    replicated = jax.NamedSharding(mesh, jax.P())
+    frozen = jax.device_put(task.frozen, replicated)
+
+  # --- State: the newest checkpoint, else another model's weights, else fresh ----------------------
+  def create() -> states.TrainState:
+    params = task.network.init(jax.random.key(config.seed))
+    return states.create(params, optimizer, trained)
+
+  abstract = steps.abstract_state(create, shardings, mesh)
+  fingerprint = loaders.data_fingerprint(config.data)
+  if newest is not None:
+    with ledger.phase("restore"):
+      position = checkpointer.position(newest)
+      loaders.check_fingerprint(position["data"], fingerprint)
+      state = states.TrainState(**checkpointer.restore(newest, states.as_dict(abstract)))
+      console.line(f"{root}: resuming at step {newest} of {config.total_steps}")
+  else:
+    with ledger.phase("init"):
+      state = jax.jit(create, out_shardings=jax.tree.map(lambda a: a.sharding, abstract))()
+      if config.init_from:
+        state = start.from_model(state, config.init_from)
+  start_step, start_sample = int(state.step), int(state.samples)
+
+  # --- Data: batch k is a function of (seed, sample index); the position is the sample count --------
+  tokenizer = tokenizers.load(config.encoders.text) if config.encoders.text else None
+  batches = loaders.make_loader(
+    config.data,
+    global_batch=config.batch_size,
+    start_sample=start_sample,
+    seed=config.seed,
+    tokenizer=tokenizer,
+    process_index=jax.process_index(),
+    process_count=jax.process_count(),
+    num_workers=config.data.num_workers,
+  )
+
+  # --- Step: one program, state donated --------------------------------------------------------------
+  train_step = jax.jit(
+    steps.make_train_step(task, config, optimizer, trained),
+    donate_argnums=0,
+    out_shardings=(jax.tree.map(lambda a: a.sharding, abstract), None),
+  )
+  batch_sharding = jax.NamedSharding(mesh, plan.BATCH)
+
+  def save(step: int, state: states.TrainState) -> None:
+    """Saves state and position; regular steps stay by `checkpoint.keep`, others until the next."""
+    with ledger.phase("save"):
+      position = {
+        "samples": int(jax.device_get(state.samples)),
+        "data": fingerprint,
+        "config": configs.to_dict(config),
+      }
+      regular = step % config.checkpoint.every_steps == 0 or step == config.total_steps
+      checkpointer.save(step, states.as_dict(state), position, regular=regular)
+
+  # --- Loop -------------------------------------------------------------------------------------------
+  writer = MetricsWriter(root, attempt)
+  meter = Meter(config, writer)
+  progress = console.Progress(f"{root.name}", total=config.total_steps, initial=start_step)
+  with batches, writer, progress, ledger.phase("steps"), jax.transfer_guard("disallow"):
+    for step in range(start_step, config.total_steps):
+      # NOTE: the order below must not change: metrics of step k are read while step k + 1 runs, and
+      # nothing that decides about saving looks at the device before the step is dispatched.
+      fetched = time.perf_counter()
+      host_batch = next(batches)
+      waited = time.perf_counter() - fetched
+      device_batch = {
+        name: jax.make_array_from_process_local_data(batch_sharding, value)
+        for name, value in host_batch.items()
+        if isinstance(value, np.ndarray)
+      }
+      state, metrics = train_step(state, frozen, device_batch)
+      meter.push(step + 1, metrics, host_batch, waited)
+      progress.update(step + 1, meter.last_loss)
+
+      done = step + 1 == config.total_steps
+      if stop.requested and not done:
+        with jax.transfer_guard("allow"):
+          save(step + 1, state)
+          checkpointer.wait()
+        meter.flush()
+        raise stop.error(f"stopped at step {step + 1}, state saved: run the same command again")
+      if done or (step + 1) % config.checkpoint.every_steps == 0:
+        with jax.transfer_guard("allow"):
+          save(step + 1, state)
+
+  # --- End --------------------------------------------------------------------------------------------
+    meter.flush()
+  checkpointer.wait()
+  checkpointer.close()
+  console.line(f"{root}: trained {config.total_steps} steps, {config.total_samples} samples")
+
+
+class Meter:
+  """Reads metrics one step late, so that the device never waits for the host."""
+
+  def __init__(self, config: configs.TrainConfig, writer: MetricsWriter):
+    self._config, self._writer = config, writer
+    self._pending: tuple[int, dict[str, jax.Array], dict[str, Any]] | None = None
+    self._logged_step, self._logged_at = None, time.perf_counter()
+    self._waited, self._skips, self._skipped_before = 0.0, 0, 0
+    self.last_loss = float("nan")
+
+  def push(
+    self, step: int, metrics: dict[str, jax.Array], batch: dict[str, Any], waited: float
+  ) -> None:
+    """Takes the metrics of `step`, which may still be computed; handles those of the step before."""
+    self._waited += waited
+    self.flush()
+    self._pending = (step, metrics, {"sample_ids_hash": loaders.ids_hash(batch)})
+
+  def flush(self) -> None:
+    """Waits for the pending step and logs it where it is due."""
+    if self._pending is None:
+      return
+    (step, device_metrics, extra), self._pending = self._pending, None
+    metrics = jax.device_get(device_metrics)
+    self.last_loss = float(metrics["loss"])
+    skipped = int(metrics["skipped_steps"])
+    self._skips = self._skips + 1 if skipped > self._skipped_before else 0
+    self._skipped_before = skipped
+    if step % self._config.log_every_steps == 0 or step == self._config.total_steps or step == 1:
+      self._log(step, metrics, extra)
+    if self._skips >= MAX_CONSECUTIVE_SKIPS:
+      raise errors.NonFiniteError(
+        f"loss or gradient was not finite in {self._skips} steps in a row, until step {step}:"
+        " lower optimizer.learning_rate, or resume from an earlier checkpoint"
+      )
+
+  def _log(self, step: int, metrics: dict[str, Any], extra: dict[str, Any]) -> None:
+    now = time.perf_counter()
+    count = step - self._logged_step if self._logged_step is not None else 1
+    seconds = (now - self._logged_at) / count
+    row = {name: np.asarray(value).tolist() for name, value in metrics.items()}
+    row |= {
+      "samples": step * self._config.batch_size,
+      "step_seconds": seconds,
+      "data_wait_seconds": self._waited / count,
+      "clips_per_second": self._config.batch_size / seconds,
+      "tflops_per_device": None,
+      "mfu": None,  # null until the model's FLOPs are counted and the chip's peak is known
+    }
+    self._writer.write(step, row | extra)
+    self._logged_step, self._logged_at, self._waited = step, now, 0.0
+
+
+def main(argv: list[str]) -> None:
+  """The verb: see the module's text."""
+  parsed = command.parse(argv, flags_help=__doc__, config=True, required=("config", "workdir"))
+  train(configs.load(parsed.config, parsed.overrides), parsed.workdir)
+
+
+
+if __name__ == "__main__":
+  command.run(main)
