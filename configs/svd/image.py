@@ -1,0 +1,47 @@
+"""SVD stage I: the image model, finetuned from SD 2.1 to the EDM noise schedule (2311.15127, D.2).
+
+Command:   vidjax train --config=configs/svd/image.py --workdir=gs://BUCKET/svd/image \
+             --config.data.path=gs://BUCKET/shards --config.init_from=sd21/unet \
+             --config.encoders.vae=sd21/vae --config.encoders.text=sd21/text_encoder
+Hardware:  v5p:4x4x4 (64 chips) at batch 1536. Expected hours and metric: not measured yet.
+Variants:  paper  256x384, 30k steps (stage I-b); the batch size is not given in the paper.
+           tiny   the same stage on two CPU cores in a minute: 32x48, a 1.5M-parameter UNet.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "") -> ConfigDict:
+  """Stage I; see the header for variants."""
+  batch_size = 1536
+  config = ConfigDict({
+    "seed": 0,
+    "batch_size": batch_size,
+    "total_samples": 30_000 * batch_size,
+    "log_every_steps": 50,
+    "sample_every_steps": 0,
+    "checkpoint": {"every_steps": 1000, "keep": 3},
+    "init_from": "",
+    "data": {"num_frames": 1, "fps": 4.0, "height": 256, "width": 384, "num_workers": 8},
+    "encoders": {"vae": "", "text": ""},
+    "model": {"preset": "sd21", "overrides": {}},
+    "conditioning": {"mode": "text_to_image", "dropout": 0.15},
+    "diffusion": {"p_mean": -1.2, "p_std": 1.0},
+    "optimizer": {"learning_rate": 1e-4, "warmup_samples": 1000 * batch_size, "ema_decay": 0.9999},
+    "mesh": {"replica": 1, "fsdp": -1},
+  })
+  for name in filter(None, variant.split(",")):
+    match name:
+      case "paper":
+        pass  # nothing of ours differs in this stage: single frames have no rate
+      case "tiny":
+        config.batch_size, config.total_samples = 16, 16 * 150
+        config.log_every_steps = 5
+        config.checkpoint.every_steps = 50
+        config.data.update({"height": 32, "width": 48, "num_workers": 0})
+        config.encoders.text = "random:tiny"
+        config.model.update({"preset": "tiny_image", "dtype": "float32"})
+        config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 160, "ema_decay": 0.98})
+      case _:
+        raise ValueError(f"unknown variant {name!r}: choose from paper, tiny")
+  return config

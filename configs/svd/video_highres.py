@@ -1,0 +1,56 @@
+"""SVD stage III: image-to-video finetuning at high resolution (2311.15127, D.4): SVD and SVD-XT.
+
+Command:   vidjax train --config=configs/svd/video_highres.py --workdir=gs://BUCKET/svd/highres \
+             --config.data.path=gs://BUCKET/shards_hq --config.init_from=gs://BUCKET/svd/i2v \
+             --config.encoders.vae=sd21/vae --config.encoders.image=openclip_vit_h
+Hardware:  v5p:8x8x8 (512 chips) at batch 768. Expected hours and metric: not measured yet.
+Variants:  paper  14 frames (SVD), 576x1024, 50k steps, batch 768, lr 3e-5, P_mean 1.0, P_std 1.6.
+           xt     25 frames (SVD-XT), otherwise as paper.
+           tiny   the same stage on two CPU cores in three minutes: 64x96, a small UNet. It can start
+                  from either stage before it (text context is replaced by the frame's embedding).
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "") -> ConfigDict:
+  """Stage III at high resolution; see the header for variants."""
+  batch_size = 768
+  config = ConfigDict({
+    "seed": 0,
+    "batch_size": batch_size,
+    "total_samples": 50_000 * batch_size,
+    "log_every_steps": 50,
+    "sample_every_steps": 0,
+    "checkpoint": {"every_steps": 1000, "keep": 3},
+    "init_from": "",
+    "data": {"num_frames": 16, "fps": 4.0, "height": 576, "width": 1024, "num_workers": 16},
+    "encoders": {"vae": "", "image": ""},
+    "model": {"preset": "svd", "overrides": {}},
+    "conditioning": {
+      "mode": "image_to_video",
+      "dropout": 0.15,  # not given in the paper for this model; the text model's
+      "noise_aug_mean": -3.0,
+      "noise_aug_std": 0.5,
+    },
+    "diffusion": {"p_mean": 1.0, "p_std": 1.6},
+    "optimizer": {"learning_rate": 3e-5, "warmup_samples": 1000 * batch_size, "ema_decay": 0.9999},
+    "mesh": {"replica": 1, "fsdp": -1},
+  })
+  for name in filter(None, variant.split(",")):
+    match name:
+      case "paper":
+        config.data.num_frames = 14
+      case "xt":
+        config.data.num_frames = 25
+      case "tiny":
+        config.batch_size, config.total_samples = 2, 2 * 180
+        config.log_every_steps = 5
+        config.checkpoint.every_steps = 60
+        config.data.update({"height": 64, "width": 96, "num_workers": 0})
+        config.encoders.image = "random:tiny"
+        config.model.update({"preset": "tiny", "dtype": "float32"})
+        config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 20, "ema_decay": 0.98})
+      case _:
+        raise ValueError(f"unknown variant {name!r}: choose from paper, xt, tiny")
+  return config

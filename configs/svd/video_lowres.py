@@ -1,0 +1,49 @@
+"""SVD stage II: video pretraining at low resolution on the curated set (2311.15127, D.2).
+
+Temporal layers enter as identity on top of stage I; all layers train.
+
+Command:   vidjax train --config=configs/svd/video_lowres.py --workdir=gs://BUCKET/svd/video_lowres \
+             --config.data.path=gs://BUCKET/shards --config.init_from=gs://BUCKET/svd/image \
+             --config.encoders.vae=sd21/vae --config.encoders.text=sd21/text_encoder
+Hardware:  v5p:8x8x8 (512 chips) at batch 1536. Expected hours and metric: not measured yet.
+Variants:  paper  14 frames (stage II-a): 256x384, 150k steps, batch 1536, lr 1e-4.
+           tiny   the same stage on two CPU cores in two minutes: 32x48, a small UNet.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(variant: str = "") -> ConfigDict:
+  """Stage II; see the header for variants."""
+  batch_size = 1536
+  config = ConfigDict({
+    "seed": 0,
+    "batch_size": batch_size,
+    "total_samples": 150_000 * batch_size,
+    "log_every_steps": 50,
+    "sample_every_steps": 0,
+    "checkpoint": {"every_steps": 1000, "keep": 3},
+    "init_from": "",
+    "data": {"num_frames": 16, "fps": 4.0, "height": 256, "width": 384, "num_workers": 16},
+    "encoders": {"vae": "", "text": ""},
+    "model": {"preset": "svd_t2v", "overrides": {}},
+    "conditioning": {"mode": "text_to_video", "dropout": 0.15},
+    "diffusion": {"p_mean": -1.2, "p_std": 1.0},
+    "optimizer": {"learning_rate": 1e-4, "warmup_samples": 1000 * batch_size, "ema_decay": 0.9999},
+    "mesh": {"replica": 1, "fsdp": -1},
+  })
+  for name in filter(None, variant.split(",")):
+    match name:
+      case "paper":
+        config.data.num_frames = 14
+      case "tiny":
+        config.batch_size, config.total_samples = 4, 4 * 120
+        config.log_every_steps = 5
+        config.checkpoint.every_steps = 40
+        config.data.update({"height": 32, "width": 48, "num_workers": 0})
+        config.encoders.text = "random:tiny"
+        config.model.update({"preset": "tiny_t2v", "dtype": "float32"})
+        config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 40, "ema_decay": 0.98})
+      case _:
+        raise ValueError(f"unknown variant {name!r}: choose from paper, tiny")
+  return config
