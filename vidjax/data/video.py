@@ -1,4 +1,4 @@
-"""Decoding and encoding of video files: the one place that talks to FFmpeg (through PyAV).
+"""Decoding of video files by time; `encode_mp4` and `write_mp4` (mp4.py) are offered here, too.
 
 One rule for time holds everywhere: a frame is shown from its time stamp until the next frame's, so
 the frame at time t is the last one whose time stamp is <= t. It is right for constant and for
@@ -8,25 +8,24 @@ rotated or mirrored as the container asks, with square pixels.
 Legend: T frames, H W pixels, C channels (RGB).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 import contextlib
 import dataclasses
-import fractions
 import io
 import math
 import os
-import tempfile
 from typing import Any
 
 import av
+import av.error
+import av.stream
 import numpy as np
 
-from vidjax import storage
+from vidjax.data.mp4 import encode_mp4 as encode_mp4
+from vidjax.data.mp4 import write_mp4 as write_mp4
 
 # A time stamp and the time asked for reach us through different roundings (time bases, float32).
 TIME_TOLERANCE_S = 1e-4
-# 90 kHz holds the frame times of every usual rate (24, 25, 29.97, 30, 50, 59.94, 60) exactly.
-_TIME_BASE = fractions.Fraction(1, 90_000)
 
 Source = bytes | str | os.PathLike[str]
 
@@ -96,6 +95,7 @@ class FrameReader:
     # Data workers and pipeline workers are many already: more threads inside cost 10 to 20 %.
     self.stream.codec_context.thread_count = threads
     self.stream.codec_context.thread_type = "NONE" if threads == 1 else "AUTO"
+    self._unit_s = _unit_s(self.stream)
     self.errors: list[str] = []
     self.frames_decoded = 0
     self.end_s: dict[str, float] = {}
@@ -114,7 +114,7 @@ class FrameReader:
         # Some AVI and raw streams have no time stamps: fall back on the announced rate.
         time_s = 0.0 if last_s is None else last_s + step_s
       else:
-        absolute_s = float(picture.pts * picture.time_base)
+        absolute_s = picture.pts * self._unit_s
         if origin_s is None:
           origin_s = absolute_s
         time_s = absolute_s - origin_s
@@ -130,12 +130,10 @@ class FrameReader:
     for packet in self._packets():
       try:
         pictures = self.stream.codec_context.decode(packet)
-      except av.FFmpegError as error:
+      except av.error.FFmpegError as error:
         self.errors.append(_describe(error))
         continue
-      for picture in pictures:
-        picture.time_base = picture.time_base or self.stream.time_base
-        yield picture
+      yield from pictures
 
   def _packets(self) -> Iterator[Any]:
     packets = self.container.demux()
@@ -144,7 +142,7 @@ class FrameReader:
         packet = next(packets)
       except StopIteration:
         break
-      except av.FFmpegError as error:
+      except av.error.FFmpegError as error:
         self.errors.append(_describe(error))
         break
       # An empty packet repeats the frame before it (AVI); for a decoder it would mean the end.
@@ -169,7 +167,7 @@ def probe(source: Source) -> VideoInfo:
 
   Raises:
     NoVideoError: there is no video stream.
-    av.FFmpegError: the file cannot be opened or its first frame cannot be decoded.
+    av.error.FFmpegError: the file cannot be opened or its first frame cannot be decoded.
   """
   with contextlib.closing(_open(source)) as container:
     stream = _video_stream(container)
@@ -184,7 +182,7 @@ def probe(source: Source) -> VideoInfo:
     picture = next(container.decode(stream))
     times_s = np.sort(np.asarray(stamps, np.float64))
     origin = times_s[0] if len(times_s) else 0.0
-    unit_s = float(stream.time_base or _TIME_BASE)
+    unit_s = _unit_s(stream)
     times_s = (times_s - origin) * unit_s
     width, height = upright_size(picture, stream)
     return VideoInfo(
@@ -216,7 +214,7 @@ def read_frames_at(mp4_bytes: Source, times_s: Sequence[float] | np.ndarray) -> 
 
   Raises:
     ValueError: no times, or they fall.
-    NoVideoError, av.FFmpegError: the file cannot be decoded.
+    NoVideoError, av.error.FFmpegError: the file cannot be decoded.
   """
   times_s = np.asarray(times_s, np.float64)
   if times_s.ndim != 1 or not len(times_s) or np.any(np.diff(times_s) < 0):
@@ -225,11 +223,11 @@ def read_frames_at(mp4_bytes: Source, times_s: Sequence[float] | np.ndarray) -> 
     stream = _video_stream(container)
     stream.codec_context.thread_count = 1
     stream.codec_context.thread_type = "NONE"
-    unit_s = stream.time_base or _TIME_BASE
+    unit_s = _unit_s(stream)
     origin = stream.start_time or 0
 
     def stamp(time_s: float) -> int:
-      return origin + math.floor((time_s + TIME_TOLERANCE_S) / float(unit_s))
+      return origin + math.floor((time_s + TIME_TOLERANCE_S) / unit_s)
 
     stamps = [stamp(time_s) for time_s in times_s]
     pictures = _decode_from(container, stream, stamps[0])
@@ -239,7 +237,7 @@ def read_frames_at(mp4_bytes: Source, times_s: Sequence[float] | np.ndarray) -> 
     following = next(pictures, None)
     frames, picked, picked_rgb = [], None, None
     for wanted in stamps:
-      while following is not None and following.pts <= wanted:
+      while following is not None and (following.pts or 0) <= wanted:
         shown, following = following, next(pictures, None)
       if picked is not shown:
         picked, picked_rgb = shown, upright_rgb(shown, stream)
@@ -250,12 +248,12 @@ def read_frames_at(mp4_bytes: Source, times_s: Sequence[float] | np.ndarray) -> 
 def _decode_from(container: Any, stream: Any, stamp: int) -> Iterator[av.VideoFrame]:
   """Yields frames from the one shown at `stamp` or an earlier one on."""
   first_stamp = stream.start_time or 0
-  for target in (stamp, stamp - int(2 / (stream.time_base or _TIME_BASE)), first_stamp):
+  for target in (stamp, stamp - int(2 / _unit_s(stream)), first_stamp):
     container.seek(max(target, first_stamp), stream=stream, backward=True)
     pictures = container.decode(stream)
     first = next(pictures, None)
     # Indices hold decoding times: with B-frames a seek can land on a key frame shown after `stamp`.
-    if first is not None and (first.pts <= stamp or target <= first_stamp):
+    if first is not None and ((first.pts or 0) <= stamp or target <= first_stamp):
       yield first
       yield from pictures
       return
@@ -295,100 +293,15 @@ def upright_rgb(
   return np.ascontiguousarray(frame_HWC)
 
 
-def encode_mp4(
-  frames: Iterable[np.ndarray],
-  times_s: Iterable[float],
-  *,
-  crf: int = 18,
-  preset: str = "medium",
-  key_frame_every_s: float = 1.0,
-) -> bytes:
-  """Encodes frames as H.264 yuv420p in an mp4 whose index comes first (fast start).
-
-  Uses one thread and writes no dates, so equal frames give equal bytes. Frame times are kept,
-  variable rates included. Odd sizes, which 4:2:0 colour cannot hold, gain a repeated row or column.
-
-  Args:
-    frames: (H, W, 3) uint8 RGB each, all of one size.
-    times_s: Start of each frame in seconds, ascending.
-    crf: x264's quality, 0 (lossless) to 51.
-    preset: x264's preset; slower is smaller.
-    key_frame_every_s: Longest time between key frames: what a random access has to decode at most.
-
-  Returns:
-    The mp4 file.
-  """
-  # Fast start rewrites the file in a second pass, for which FFmpeg needs a real one.
-  with tempfile.TemporaryDirectory(prefix="vidjax-mp4-") as folder:
-    name = f"{folder}/clip.mp4"
-    options = {"movflags": "+faststart", "fflags": "+bitexact"}
-    with av.open(name, "w", format="mp4", options=options) as container:
-      stream = None
-      last_key_s = -math.inf
-      previous = None
-      for frame_HWC, time_s in zip(frames, times_s, strict=True):
-        frame_HWC = _pad_to_even(frame_HWC)
-        if stream is None:
-          stream = _x264_stream(container, frame_HWC, crf, preset)
-        picture = av.VideoFrame.from_ndarray(frame_HWC, "rgb24").reformat(
-          format="yuv420p", dst_colorspace="ITU601", dst_color_range="MPEG", threads=1
-        )
-        picture.pts = round(time_s / _TIME_BASE)
-        picture.time_base = _TIME_BASE
-        if time_s - last_key_s >= key_frame_every_s - TIME_TOLERANCE_S:
-          picture.pict_type = av.video.frame.PictureType.I
-          last_key_s = time_s
-        if previous is not None:
-          previous.duration = picture.pts - previous.pts
-          container.mux(stream.encode(previous))
-          picture.duration = previous.duration
-        previous = picture
-      if stream is None or previous is None:
-        raise ValueError("a video needs at least one frame")
-      container.mux(stream.encode(previous))
-      container.mux(stream.encode(None))
-    return storage.Path(name).read_bytes()
-
-
-def write_mp4(path: Any, video_THWC: np.ndarray, fps: float, crf: int = 18) -> None:
-  """Writes frames as an mp4 that browsers and players open, local or remote.
-
-  Args:
-    path: Where to; an existing file is replaced only when the new one is whole.
-    video_THWC: (T, H, W, 3) uint8 RGB.
-    fps: Frames per second.
-    crf: x264's quality, smaller is better.
-  """
-  if video_THWC.dtype != np.uint8 or video_THWC.ndim != 4 or video_THWC.shape[-1] != 3:
-    raise ValueError(f"video must be uint8 (T, H, W, 3), got {video_THWC.dtype} {video_THWC.shape}")
-  times_s = np.arange(len(video_THWC)) / fps
-  storage.write_bytes(path, encode_mp4(video_THWC, times_s, crf=crf))
-
-
-def _x264_stream(container: Any, frame_HWC: np.ndarray, crf: int, preset: str) -> Any:
-  options = {"crf": str(crf), "preset": preset, "threads": "1", "forced-idr": "1"}
-  stream = container.add_stream("libx264", rate=None, options=options)
-  context = stream.codec_context
-  context.height, context.width = frame_HWC.shape[:2]
-  context.pix_fmt = "yuv420p"
-  context.time_base = stream.time_base = _TIME_BASE
-  context.gop_size = 600  # Key frames are forced by time, which also fits variable rates.
-  context.thread_count = 1
-  # Say which matrix was used: players guess differently where a file is silent.
-  context.colorspace = 6  # SMPTE 170M, the 4:2:0 conversion of BT.601
-  context.color_range = 1  # limited
-  return stream
-
-
-def _pad_to_even(frame_HWC: np.ndarray) -> np.ndarray:
-  height, width = frame_HWC.shape[:2]
-  return np.pad(frame_HWC, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-
-
 def announced_fps(stream: Any) -> float:
   """Frame rate that the container states; 25 where it states none."""
   rate = stream.average_rate or stream.guessed_rate or stream.base_rate
   return float(rate) if rate else 25.0
+
+
+def _unit_s(stream: Any) -> float:
+  """Seconds in one tick of the stream's clock."""
+  return float(stream.time_base or 1 / 90_000)
 
 
 def _open(source: Source) -> Any:
