@@ -1,0 +1,219 @@
+"""Building blocks of the video UNet and of the temporal decoder.
+
+Each block is a spatial part, which sees one frame at a time and is that of the image model, and a
+temporal part, which may be absent. Temporal parts start as the identity: their last layers are
+zero. Source: SVD, appendix D; generative-models' `video_model.py` and `video_attention.py`.
+
+B batch, T frames, H W height and width, S positions (H * W), C D channels, E channels of the time
+embedding, L context tokens, X channels of a context.
+"""
+
+from collections.abc import Sequence
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+
+from vidjax.nn import attention
+from vidjax.nn.attention import Attention
+from vidjax.nn.conv import Conv, TemporalConv
+from vidjax.nn.dense import Dense, FeedForward
+from vidjax.nn.embed import EmbeddingMLP, sinusoid
+from vidjax.nn.mix import AlphaBlender
+from vidjax.nn.norm import GroupNorm, LayerNorm
+
+Contexts = tuple[jax.Array, ...]
+
+UNET_MIX = 0.5  # initial logit of every AlphaBlender in the UNet
+
+
+class ResBlock(nnx.Module):
+  """Norm, SiLU, convolution, twice, around a residual: `x_BTHWC -> y_BTHWD`.
+
+  Args:
+    in_channels: C.
+    out_channels: D.
+    embed_channels: E, or None for a block without time embedding (autoencoder).
+    eps: of the group norms.
+    temporal: convolve over time instead of space, with norms over (T, H, W), as the identity at
+      first.
+    rngs: source of the initial values.
+  """
+
+  def __init__(
+    self,
+    in_channels: int,
+    out_channels: int,
+    embed_channels: int | None,
+    *,
+    eps: float,
+    temporal: bool = False,
+    rngs: nnx.Rngs,
+  ):
+    conv = TemporalConv if temporal else Conv
+    self.norm1 = GroupNorm(in_channels, eps=eps, over_time=temporal)
+    self.conv1 = conv(in_channels, out_channels, rngs=rngs)
+    self.time_emb_proj = Dense(embed_channels, out_channels, rngs=rngs) if embed_channels else None
+    self.norm2 = GroupNorm(out_channels, eps=eps, over_time=temporal)
+    self.conv2 = conv(out_channels, out_channels, zero_init=temporal, rngs=rngs)
+    resize = in_channels != out_channels
+    self.conv_shortcut = Conv(in_channels, out_channels, 1, rngs=rngs) if resize else None
+
+  def __call__(self, x_BTHWC: jax.Array, emb_BE: jax.Array | None = None) -> jax.Array:
+    h = self.conv1(jax.nn.silu(self.norm1(x_BTHWC)))
+    if self.time_emb_proj is not None:
+      assert emb_BE is not None, "this block takes a time embedding"
+      h += self.time_emb_proj(jax.nn.silu(emb_BE))[:, None, None, None]
+    h = self.conv2(jax.nn.silu(self.norm2(h)))
+    return h + (x_BTHWC if self.conv_shortcut is None else self.conv_shortcut(x_BTHWC))
+
+
+class VideoResBlock(nnx.Module):
+  """A spatial ResBlock, then a temporal one, blended: `x_BTHWC -> y_BTHWD`.
+
+  Args:
+    in_channels: C.
+    out_channels: D.
+    embed_channels: E.
+    eps: of the group norms.
+    temporal: whether the temporal part exists.
+    rngs: source of the initial values.
+  """
+
+  def __init__(
+    self,
+    in_channels: int,
+    out_channels: int,
+    embed_channels: int,
+    *,
+    eps: float,
+    temporal: bool,
+    rngs: nnx.Rngs,
+  ):
+    self.spatial = ResBlock(in_channels, out_channels, embed_channels, eps=eps, rngs=rngs)
+    self.temporal = (
+      ResBlock(out_channels, out_channels, embed_channels, eps=eps, temporal=True, rngs=rngs)
+      if temporal
+      else None
+    )
+    self.time_mixer = AlphaBlender(UNET_MIX) if temporal else None
+
+  def __call__(self, x_BTHWC: jax.Array, emb_BE: jax.Array, *, image_only: bool) -> jax.Array:
+    x_BTHWD = self.spatial(x_BTHWC, emb_BE)
+    if image_only or self.temporal is None or self.time_mixer is None:
+      return x_BTHWD
+    return self.time_mixer(x_BTHWD, self.temporal(x_BTHWD, emb_BE))
+
+
+class CrossAttention(nnx.Module):
+  """Residual attention to the tokens of one context: `x_BTSC -> y_BTSC`."""
+
+  def __init__(
+    self, channels: int, heads: int, context_channels: int, *, zero_init: bool, rngs: nnx.Rngs
+  ):
+    self.norm = LayerNorm(channels)
+    self.attn = Attention(
+      channels, heads, context_channels=context_channels, zero_init=zero_init, rngs=rngs
+    )
+
+  def __call__(self, x_BTSC: jax.Array, context_BLX: jax.Array) -> jax.Array:
+    return x_BTSC + attention.over_context(self.attn, self.norm(x_BTSC), context_BLX)
+
+
+class TransformerBlock(nnx.Module):
+  """Self-attention, one cross-attention for each context, feed-forward: `x_BTSC -> y_BTSC`.
+
+  Args:
+    channels: C.
+    heads: number of attention heads.
+    context_channels: X of each context.
+    temporal: attend over frames instead of positions, with a feed-forward before, as the identity
+      at first. The contexts are those of the clip, the same for every frame and position.
+    rngs: source of the initial values.
+  """
+
+  def __init__(
+    self,
+    channels: int,
+    heads: int,
+    context_channels: Sequence[int],
+    *,
+    temporal: bool = False,
+    rngs: nnx.Rngs,
+  ):
+    self.norm_in = LayerNorm(channels) if temporal else None
+    self.ff_in = FeedForward(channels, zero_init=True, rngs=rngs) if temporal else None
+    self.norm1 = LayerNorm(channels)
+    self.attn1 = Attention(channels, heads, zero_init=temporal, rngs=rngs)
+    self.cross = nnx.List(
+      CrossAttention(channels, heads, width, zero_init=temporal, rngs=rngs)
+      for width in context_channels
+    )
+    self.norm3 = LayerNorm(channels)
+    self.ff = FeedForward(channels, zero_init=temporal, rngs=rngs)
+    self.temporal = temporal
+
+  def __call__(self, x_BTSC: jax.Array, contexts: Contexts) -> jax.Array:
+    if self.ff_in is not None and self.norm_in is not None:
+      x_BTSC += self.ff_in(self.norm_in(x_BTSC))
+    attend = attention.over_time if self.temporal else attention.over_space
+    x_BTSC += attend(self.attn1, self.norm1(x_BTSC))
+    for cross, context_BLX in zip(self.cross, contexts, strict=True):
+      x_BTSC = cross(x_BTSC, context_BLX)
+    return x_BTSC + self.ff(self.norm3(x_BTSC))
+
+
+class VideoTransformer(nnx.Module):
+  """Spatial transformer blocks, each followed by a temporal one: `x_BTHWC -> y_BTHWC`.
+
+  Args:
+    channels: C.
+    heads: number of attention heads.
+    depth: number of spatial blocks, and of temporal ones.
+    context_channels: X of each context.
+    temporal: whether the temporal part exists.
+    rngs: source of the initial values.
+  """
+
+  def __init__(
+    self,
+    channels: int,
+    heads: int,
+    depth: int,
+    context_channels: Sequence[int],
+    *,
+    temporal: bool,
+    rngs: nnx.Rngs,
+  ):
+    self.norm = GroupNorm(channels, eps=1e-6)
+    self.proj_in = Dense(channels, channels, rngs=rngs)
+    self.blocks = nnx.List(
+      TransformerBlock(channels, heads, context_channels, rngs=rngs) for _ in range(depth)
+    )
+    self.proj_out = Dense(channels, channels, rngs=rngs)
+    self.temporal_blocks = nnx.List(
+      TransformerBlock(channels, heads, context_channels, temporal=True, rngs=rngs)
+      for _ in range(depth if temporal else 0)
+    )
+    self.time_pos_embed = (
+      EmbeddingMLP(channels, 4 * channels, channels, zero_init=True, rngs=rngs)
+      if temporal
+      else None
+    )
+    self.time_mixer = AlphaBlender(UNET_MIX) if temporal else None
+
+  def __call__(self, x_BTHWC: jax.Array, contexts: Contexts, *, image_only: bool) -> jax.Array:
+    batch, frames, height, width, channels = x_BTHWC.shape
+    x_BTSC = self.norm(x_BTHWC).reshape(batch, frames, height * width, channels)
+    x_BTSC = self.proj_in(x_BTSC)
+    if image_only or self.time_pos_embed is None or self.time_mixer is None:
+      for block in self.blocks:
+        x_BTSC = block(x_BTSC, contexts)
+    else:
+      index_TC = sinusoid(jnp.arange(frames), channels).astype(x_BTSC.dtype)
+      position_TC = self.time_pos_embed(index_TC)
+      for block, temporal_block in zip(self.blocks, self.temporal_blocks, strict=True):
+        x_BTSC = block(x_BTSC, contexts)
+        mixed_BTSC = temporal_block(x_BTSC + position_TC[None, :, None], contexts)
+        x_BTSC = self.time_mixer(x_BTSC, mixed_BTSC)
+    return x_BTHWC + self.proj_out(x_BTSC).reshape(x_BTHWC.shape)

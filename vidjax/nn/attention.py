@@ -1,0 +1,79 @@
+"""Attention over the positions of a frame, over the frames of a clip, and over context tokens.
+
+B batch, T frames, S positions of a frame (H * W), C channels, X context channels, L context tokens,
+N heads, D head width. Softmax is in float32.
+"""
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+
+from vidjax.nn.dense import Dense
+
+
+class Attention(nnx.Module):
+  """Multi-head attention: `(x_ALC, context_AMX) -> y_ALC`, A any batch, L queries, M keys.
+
+  Args:
+    channels: C, width of the queries and of the output.
+    heads: N; the head width is `channels // heads`.
+    context_channels: X, width of what keys and values come from; C by default.
+    bias: biases on queries, keys and values; the output always has one.
+    zero_init: start with a zero output layer, so that the residual branch adds nothing at first.
+    rngs: source of the initial values.
+
+  Raises:
+    ValueError: `heads` does not divide `channels`.
+  """
+
+  def __init__(
+    self,
+    channels: int,
+    heads: int,
+    *,
+    context_channels: int | None = None,
+    bias: bool = False,
+    zero_init: bool = False,
+    rngs: nnx.Rngs,
+  ):
+    if channels % heads:
+      raise ValueError(f"heads={heads} does not divide the {channels} channels of the layer")
+    context_channels = channels if context_channels is None else context_channels
+    self.to_q = Dense(channels, channels, bias=bias, rngs=rngs)
+    self.to_k = Dense(context_channels, channels, bias=bias, rngs=rngs)
+    self.to_v = Dense(context_channels, channels, bias=bias, rngs=rngs)
+    self.to_out = Dense(channels, channels, zero_init=zero_init, rngs=rngs)
+    self.heads = heads
+
+  def __call__(self, x_ALC: jax.Array, context_AMX: jax.Array | None = None) -> jax.Array:
+    context_AMX = x_ALC if context_AMX is None else context_AMX.astype(x_ALC.dtype)
+    if context_AMX.shape[1] == 1:
+      # The softmax of one logit is 1: every query reads the one value.
+      return jnp.broadcast_to(self.to_out(self.to_v(context_AMX)), x_ALC.shape)
+    q, k, v = (
+      y.reshape(*y.shape[:-1], self.heads, -1)
+      for y in (self.to_q(x_ALC), self.to_k(context_AMX), self.to_v(context_AMX))
+    )
+    y_ALND = jax.nn.dot_product_attention(q, k, v)
+    return self.to_out(y_ALND.reshape(x_ALC.shape))
+
+
+def over_space(attention: Attention, x_BTSC: jax.Array) -> jax.Array:
+  """Each frame attends to its own positions."""
+  batch, frames, *rest = x_BTSC.shape
+  return attention(x_BTSC.reshape(batch * frames, *rest)).reshape(x_BTSC.shape)
+
+
+def over_time(attention: Attention, x_BTSC: jax.Array) -> jax.Array:
+  """Each position attends to itself in all frames."""
+  batch, frames, positions, channels = x_BTSC.shape
+  x_BSTC = x_BTSC.swapaxes(1, 2)
+  y = attention(x_BSTC.reshape(batch * positions, frames, channels))
+  return y.reshape(x_BSTC.shape).swapaxes(1, 2)
+
+
+def over_context(attention: Attention, x_BTSC: jax.Array, context_BLX: jax.Array) -> jax.Array:
+  """All positions of all frames attend to the tokens of their clip."""
+  batch, frames, positions, channels = x_BTSC.shape
+  y = attention(x_BTSC.reshape(batch, frames * positions, channels), context_BLX)
+  return y.reshape(x_BTSC.shape)

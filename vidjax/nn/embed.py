@@ -1,0 +1,50 @@
+"""Numbers to vectors: noise level, frame index, frame rate, motion bucket.
+
+B batch, T frames, V numbers of a condition vector, E embedding channels, C channels.
+"""
+
+import math
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+
+from vidjax.nn.dense import Dense
+
+
+def sinusoid(values: jax.Array, channels: int, *, max_period: float = 10_000.0) -> jax.Array:
+  """Sinusoidal embedding, cosines first: (...) -> (..., channels), float32.
+
+  Frequencies fall from 1 to almost 1 / max_period (`timestep_embedding` of generative-models).
+  `channels` is even.
+  """
+  assert channels % 2 == 0, f"odd number of channels {channels}"
+  half = channels // 2
+  frequencies = jnp.exp(-math.log(max_period) / half * jnp.arange(half, dtype=jnp.float32))
+  angles = values.astype(jnp.float32)[..., None] * frequencies.reshape((1,) * values.ndim + (half,))
+  return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+class EmbeddingMLP(nnx.Module):
+  """Two linear layers with SiLU in between: (..., C) -> (..., D)."""
+
+  def __init__(
+    self,
+    in_channels: int,
+    hidden_channels: int,
+    out_channels: int | None = None,
+    *,
+    zero_init: bool = False,
+    rngs: nnx.Rngs,
+  ):
+    out_channels = hidden_channels if out_channels is None else out_channels
+    self.linear_1 = Dense(in_channels, hidden_channels, rngs=rngs)
+    self.linear_2 = Dense(hidden_channels, out_channels, zero_init=zero_init, rngs=rngs)
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    return self.linear_2(jax.nn.silu(self.linear_1(x)))
+
+
+def embed_vector(vector_BV: jax.Array, channels: int) -> jax.Array:
+  """Embeds each number on its own and concatenates: (B, V) -> (B, V * channels), float32."""
+  return sinusoid(vector_BV, channels).reshape(vector_BV.shape[0], -1)
