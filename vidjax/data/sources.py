@@ -1,0 +1,208 @@
+"""Random access to the clips of one split: an index of all records, and the source that reads them.
+
+The index says how long each clip is, so that a loader knows before its first step which clips hold
+a window. It is a small file beside the shards (`write_index`, called by whoever writes shards);
+where that file is missing or older than the shards, the shards are read through once instead.
+"""
+
+import bisect
+from collections.abc import Iterator, Sequence
+import contextlib
+import dataclasses
+import functools
+import io
+import itertools
+import sys
+from typing import Any
+
+from absl import logging
+from array_record.python import array_record_module
+import numpy as np
+from rich import progress
+
+from vidjax import errors, storage
+from vidjax.data import schema, windows
+
+_BAR_FROM_RECORDS = 2000  # fewer are read within a few seconds
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipIndex:
+  """All records of one split.
+
+  Attributes:
+    folder: where the shards are.
+    split: "train" or "holdout".
+    shards: names of the files in `folder`, in order.
+    sizes: their sizes in bytes.
+    counts: numbers of records in them.
+    durations_s: length of each clip in seconds, float64, in the order of the records; NaN where a
+      record cannot be read.
+  """
+
+  folder: str
+  split: str
+  shards: tuple[str, ...]
+  sizes: tuple[int, ...]
+  counts: tuple[int, ...]
+  durations_s: np.ndarray
+
+  @property
+  def paths(self) -> tuple[str, ...]:
+    """Full paths of the shards."""
+    return tuple(str(storage.Path(self.folder) / name) for name in self.shards)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipSource:
+  """The clips of one split that hold a window, by number; small to pickle, opens files on demand.
+
+  Attributes:
+    paths: shards.
+    ends: number of records up to the end of each shard.
+    usable: record numbers of the clips, or None if every record is one.
+    path: the folder as the user gave it, for messages.
+  """
+
+  paths: tuple[str, ...]
+  ends: tuple[int, ...]
+  usable: np.ndarray | None
+  path: str
+
+  def __len__(self) -> int:
+    return self.ends[-1] if self.usable is None else len(self.usable)
+
+  def __getitem__(self, clip: int) -> schema.ClipRecord:
+    """Reads clip number `clip`.
+
+    Raises:
+      RuntimeError: the checksum of the record is wrong.
+      DataError: the record is none of ours.
+    """
+    record = clip if self.usable is None else int(self.usable[clip])
+    shard = bisect.bisect_right(self.ends, record)
+    first = self.ends[shard - 1] if shard else 0
+    (data,) = _open_shard(self.paths[shard]).read([record - first])
+    return schema.parse_record(data)
+
+  def name(self, clip: int) -> str:
+    """Says where clip number `clip` is, for messages about a record that cannot be read."""
+    record = clip if self.usable is None else int(self.usable[clip])
+    shard = bisect.bisect_right(self.ends, record)
+    first = self.ends[shard - 1] if shard else 0
+    return f"{storage.Path(self.paths[shard]).name}[{record - first}]"
+
+
+def open_source(path: str, split: str, grid: windows.WindowGrid) -> ClipSource:
+  """Opens the clips of `split` that are long enough for a window on `grid`.
+
+  Raises:
+    FileNotFoundError: there is no such folder.
+    DataError: shards are missing or broken, or no clip is long enough.
+  """
+  index = load_index(path, split)
+  fits = np.asarray(grid.fits(index.durations_s))
+  unreadable = int(np.isnan(index.durations_s).sum())
+  if not fits.any():
+    longest = np.nanmax(index.durations_s, initial=0.0)
+    raise errors.DataError(
+      f"{path}: no clip of the split {split!r} holds a window of {grid.num_frames} frames at"
+      f" {grid.fps:g} fps, which needs {grid.span_s:g} s; the longest of {len(fits)} clips has"
+      f" {longest:.2f} s ({unreadable} are unreadable). Lower data.num_frames, raise data.fps or"
+      " curate longer shots"
+    )
+  if not fits.all():
+    logging.info(
+      "%s: %d of %d clips of the split %r are used; %d are shorter than %g s, %d are unreadable",
+      *(path, fits.sum(), len(fits), split),
+      *(len(fits) - fits.sum() - unreadable, grid.span_s, unreadable),
+    )
+  return ClipSource(
+    paths=index.paths,
+    ends=tuple(itertools.accumulate(index.counts)),
+    usable=None if fits.all() else np.flatnonzero(fits).astype(np.uint32),
+    path=path,
+  )
+
+
+def load_index(path: str, split: str) -> ClipIndex:
+  """Reads the index of `split` from its file if that fits the shards, else from the shards.
+
+  Raises:
+    FileNotFoundError: there is no such folder.
+    DataError: shards are missing or cannot be opened.
+  """
+  files = schema.shard_files(path, split)
+  sizes = tuple(file.stat().length for file in files)
+  return _load_index(str(files[0].parent), split, tuple(file.name for file in files), sizes)
+
+
+def write_index(path: str, split: str) -> None:
+  """Writes the index file of `split` beside its shards. Call it once the shards are final."""
+  files = schema.shard_files(path, split)
+  folder = files[0].parent
+  counts, durations_s = _scan([str(file) for file in files])
+  stream = io.BytesIO()
+  np.savez(
+    stream,
+    shards=np.array([file.name for file in files]),
+    sizes=np.array([file.stat().length for file in files], np.int64),
+    counts=np.array(counts, np.int64),
+    durations_s=durations_s,
+  )
+  storage.write_bytes(_index_file(str(folder), split), stream.getvalue())
+
+
+@functools.lru_cache(maxsize=8)
+def _load_index(
+  folder: str, split: str, shards: tuple[str, ...], sizes: tuple[int, ...]
+) -> ClipIndex:
+  file = _index_file(folder, split)
+  if file.exists():
+    with np.load(io.BytesIO(storage.read_bytes(file))) as stored:
+      if tuple(stored["shards"]) == shards and tuple(stored["sizes"]) == sizes:
+        counts = tuple(int(count) for count in stored["counts"])
+        return ClipIndex(folder, split, shards, sizes, counts, stored["durations_s"])
+    logging.warning("%s does not fit the shards beside it: reading all shards instead", file)
+  counts, durations_s = _scan([str(storage.Path(folder) / name) for name in shards])
+  return ClipIndex(folder, split, shards, sizes, tuple(counts), durations_s)
+
+
+def _index_file(folder: str, split: str) -> Any:
+  return storage.Path(folder) / f"index-{split}.npz"
+
+
+def _scan(paths: Sequence[str]) -> tuple[list[int], np.ndarray]:
+  """Reads every record once; returns records per shard and the duration of each clip."""
+  counts = [_open_shard(path).num_records() for path in paths]
+  durations_s = np.full(sum(counts), np.nan)
+  records = (
+    (_open_shard(path), i) for path, count in zip(paths, counts, strict=True) for i in range(count)
+  )
+  for number, (shard, i) in enumerate(_with_bar(records, len(durations_s))):
+    with contextlib.suppress(RuntimeError, errors.DataError):
+      clip = schema.parse_record(shard.read([i])[0])
+      durations_s[number] = clip.num_frames / clip.fps
+  return counts, durations_s
+
+
+def _with_bar(records: Iterator[Any], total: int) -> Iterator[Any]:
+  if total < _BAR_FROM_RECORDS:
+    return records
+  logging.info("no index file: reading all %d clips once", total)
+  hidden = not sys.stderr.isatty()
+  return iter(progress.track(records, "indexing clips", total, disable=hidden))
+
+
+@functools.lru_cache(maxsize=1024)
+def _open_shard(path: str) -> Any:
+  """Opens a shard once in each process (the reader itself may be used from many threads)."""
+  # The reader neither fails nor says anything if the file is missing or is no ArrayRecord.
+  if not storage.Path(path).exists():
+    raise errors.DataError(f"shard {path} does not exist")
+  # Records are read in random order: what follows one of them is not needed next.
+  options = "readahead_buffer_size:0"
+  reader = array_record_module.ArrayRecordReader(storage.cached_copy(path), options)
+  if not reader.ok():
+    raise errors.DataError(f"shard {path} is not an ArrayRecord file, or it is cut short")
+  return reader
