@@ -4,10 +4,12 @@ Shapes: B batch, T frames, H W pixel or latent height and width, C channels, L t
 """
 
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
-from vidjax import encoders
+from vidjax import config as configs
 from vidjax.conditioning import condition as conditions
 from vidjax.conditioning import svd
 from vidjax.conditioning.condition import Condition
@@ -15,7 +17,9 @@ from vidjax.config import TrainConfig
 from vidjax.diffusion import loss as losses
 from vidjax.diffusion import noise
 from vidjax.diffusion import precondition
+from vidjax.encoders import frozen as encoders
 from vidjax.models import unet
+from vidjax.nn import params
 from vidjax.nn.params import Network
 from vidjax.nn.params import Params
 from vidjax.step import Batch
@@ -32,7 +36,7 @@ def make_task(config: TrainConfig) -> Task:
   frozen = encoders.load(config.encoders, config.conditioning.mode)
 
   def loss(
-    params: Params, weights: dict[str, Params], batch: Batch, keys_B: jax.Array
+    values: Params, weights: dict[str, Params], batch: Batch, keys_B: jax.Array
   ) -> tuple[jax.Array, Metrics]:
     bound = frozen.bind(weights)
     video_BTHWC = batch["video_BTHWC"].astype(jnp.float32) / 127.5 - 1.0
@@ -45,7 +49,7 @@ def make_task(config: TrainConfig) -> Task:
     )
     noise_BTHWC = noise.normal(noise.stream(keys_B, _NOISE), x0_BTHWC.shape[1:])
     x_BTHWC = x0_BTHWC + noise_BTHWC * noise.per_sample(sigma_B, x0_BTHWC)
-    f_BTHWC = apply_unet(network.bind(params), x_BTHWC, sigma_B, condition)
+    f_BTHWC = apply_unet(network.bind(values), x_BTHWC, sigma_B, condition)
 
     loss_B = losses.denoising_loss(f_BTHWC, x0_BTHWC, noise_BTHWC, sigma_B)
     bin_sums, bin_counts = losses.per_sigma_bin(loss_B, sigma_B)
@@ -56,13 +60,19 @@ def make_task(config: TrainConfig) -> Task:
 
 def make_unet(config: TrainConfig) -> Network[unet.UNet]:
   """The UNet that the config describes, without values."""
-  model = unet.make_config(config.model.preset, config.model.overrides, config.model.dtype)
-  return unet.describe(model)
+  preset = unet.PRESETS.get(config.model.preset)
+  if preset is None:
+    raise ValueError(
+      f"model.preset={config.model.preset!r}: choose from {', '.join(sorted(unet.PRESETS))}"
+    )
+  values = {**dataclasses.asdict(preset), "dtype": config.model.dtype, **config.model.overrides}
+  model_config = configs.from_dict(unet.UNetConfig, values, "model.overrides")
+  return params.network(lambda rngs: unet.UNet(model_config, rngs))
 
 
 def make_condition(
   config: TrainConfig,
-  bound: "encoders.Bound",
+  bound: encoders.Bound,
   batch: Batch,
   video_BTHWC: jax.Array,
   keys_B: jax.Array,

@@ -40,7 +40,8 @@ def get_config(variant: str = "") -> ConfigDict:
         config.checkpoint.every_steps = 50
         config.data.update({"height": 32, "width": 48, "num_workers": 0})
         config.encoders.text = "random:tiny"
-        config.model.update({"preset": "tiny_image", "dtype": "float32"})
+        config.model.update({"preset": "tiny", "dtype": "float32"})
+        config.model.overrides.update({"in_channels": 4, "temporal": "none", "vector_size": 0})
         config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 160, "ema_decay": 0.98})
       case _:
         raise ValueError(f"unknown variant {name!r}: choose from paper, tiny")

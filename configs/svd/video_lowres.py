@@ -26,7 +26,7 @@ def get_config(variant: str = "") -> ConfigDict:
     "init_from": "",
     "data": {"num_frames": 16, "fps": 4.0, "height": 256, "width": 384, "num_workers": 16},
     "encoders": {"vae": "", "text": ""},
-    "model": {"preset": "svd_t2v", "overrides": {}},
+    "model": {"preset": "svd_t2v", "overrides": {"remat": True}},
     "conditioning": {"mode": "text_to_video", "dropout": 0.15},
     "diffusion": {"p_mean": -1.2, "p_std": 1.0},
     "optimizer": {"learning_rate": 1e-4, "warmup_samples": 1000 * batch_size, "ema_decay": 0.9999},
@@ -42,7 +42,9 @@ def get_config(variant: str = "") -> ConfigDict:
         config.checkpoint.every_steps = 40
         config.data.update({"height": 32, "width": 48, "num_workers": 0})
         config.encoders.text = "random:tiny"
-        config.model.update({"preset": "tiny_t2v", "dtype": "float32"})
+        config.model.update({"preset": "tiny", "dtype": "float32"})
+        config.model.overrides.remat = False
+        config.model.overrides.update({"in_channels": 4})
         config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 40, "ema_decay": 0.98})
       case _:
         raise ValueError(f"unknown variant {name!r}: choose from paper, tiny")

@@ -46,6 +46,13 @@ def drop(condition: Condition, keep_B: jax.Array) -> Condition:
   )
 
 
-def stack(first: Condition, second: Condition) -> Condition:
-  """Both along the batch: the two branches of guidance evaluate as one batch."""
-  return jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=0), first, second)
+def interleave(first: Condition, second: Condition) -> Condition:
+  """Rows of both in turn, (2 B, ...): the two branches of guidance evaluate as one batch.
+
+  In turn and not one after the other, so that a batch sharded over devices stays where it is.
+  """
+
+  def merge(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.stack([a, b], axis=1).reshape((2 * a.shape[0], *a.shape[1:]))
+
+  return jax.tree.map(merge, first, second)

@@ -1,0 +1,53 @@
+# The commands of this project. Each installs what it needs; `make help` lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= runs/demo
+VIDEOS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint format lock clean
+
+help: ## List the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
+
+demo: $(VENV)/.installed ## The whole job on real video (VIDEOS=DIR for your own); then open runs/demo/index.html
+	@$(BIN)/python -m demo.run --run "$(RUN)" --videos "$(VIDEOS)"
+
+test: $(VENV)/.installed-dev ## The fast tests
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: $(VENV)/.installed-dev ## All tests, the slow ones included
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-dev ## Formatting, lint rules and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+
+format: $(VENV)/.installed-dev ## Format the code and mend what ruff can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: ## Resolve requirements/*.in anew into the lock files
+	$(PYTHON) -m venv $(VENV)-lock && $(VENV)-lock/bin/pip install -q uv
+	./requirements/compile.sh $(VENV)-lock/bin/uv
+
+clean: ## Remove the environment and the demo's results
+	rm -rf $(VENV) $(VENV)-lock runs
+
+$(VENV)/.installed: requirements/base.lock setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11"; exit 2; }
+	@echo "Installing into $(VENV) (once, about two minutes)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/base.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+# torch is named apart from the lock: the CPU build has another hash than the one with CUDA.
+$(VENV)/.installed-dev: $(VENV)/.installed requirements/dev.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements/dev.lock
+	@touch $@
