@@ -1,0 +1,110 @@
+import pathlib
+
+import pytest
+
+from vidjax import config as configs
+
+CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*/*.py"))
+TRAINING = [p for p in CONFIGS if p.parent.name in ("svd", "autoencoder")]
+PATH = "data.path=shards"
+
+
+def write(tmp_path: pathlib.Path, body: str) -> str:
+  path = tmp_path / "c.py"
+  path.write_text(
+    "from ml_collections import ConfigDict\n"
+    f"def get_config(variant=''):\n  return ConfigDict({body})\n"
+  )
+  return str(path)
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=lambda p: f"{p.parent.name}/{p.stem}")
+@pytest.mark.parametrize("variant", ["", "tiny"])
+def test_every_shipped_config_loads(path, variant):
+  config = configs.load(f"{path}:{variant}", [PATH])
+  assert config.total_steps > 0
+  assert configs.from_dict(configs.TrainConfig, configs.to_dict(config)) == config
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=lambda p: f"{p.parent.name}/{p.stem}")
+def test_unknown_variant_is_named(path):
+  with pytest.raises(ValueError, match=r"'tinny'.*tiny"):
+    configs.load(f"{path}:tinny", [PATH])
+
+
+def test_variants_apply_left_to_right():
+  path = next(p for p in TRAINING if p.stem == "video_highres")
+  assert configs.load(f"{path}:paper", [PATH]).data.num_frames == 14
+  assert configs.load(f"{path}:paper,xt", [PATH]).data.num_frames == 25
+  assert configs.load(f"{path}", [PATH]).data.num_frames == 16
+
+
+def test_paper_figures_of_the_stages():
+  """SVD App. D.2-D.4: iterations, batch, learning rate, noise distribution."""
+  expected = {
+    "video_lowres": (150_000, 1536, 1e-4, -1.2, 1.0, 256, 384),
+    "image_to_video": (50_000, 768, 3e-5, 0.7, 1.6, 320, 576),
+    "video_highres": (50_000, 768, 3e-5, 1.0, 1.6, 576, 1024),
+  }
+  for path in TRAINING:
+    if path.stem in expected:
+      c = configs.load(f"{path}:paper", [PATH])
+      found = (c.total_steps, c.batch_size, c.optimizer.learning_rate)
+      found += (c.diffusion.p_mean, c.diffusion.p_std, c.data.height, c.data.width)
+      assert found == expected[path.stem]
+
+
+@pytest.mark.parametrize(
+  ("body", "message"),
+  [
+    ("{'total_sample': 4}", "unknown config key 'total_sample': did you mean 'total_samples'"),
+    ("{'data': {'pth': 'x'}}", "unknown config key 'data.pth': did you mean 'path'"),
+    ("{'total_samples': 'many'}", "'total_samples' must be int, got 'many'"),
+    ("{'data': {'flip': 1}}", "'data.flip' must be bool, got 1"),
+    ("{'data': 'x'}", "'data' has keys below it"),
+    ("{'total_samples': 0}", "'total_samples' must be positive"),
+    ("{'total_samples': 4, 'data': {'path': ''}}", "data.path is empty"),
+    ("{'task': 'difusion'}", "'task' must be one of diffusion, autoencoder"),
+  ],
+)
+def test_bad_files_are_named(tmp_path, body, message):
+  with pytest.raises(ValueError, match=message):
+    configs.load(write(tmp_path, body))
+
+
+@pytest.mark.parametrize(
+  ("override", "message"),
+  [
+    ("batch=3", "unknown config key 'batch': did you mean 'batch_size'"),
+    ("data.pth=3", "unknown config key 'data.pth'"),
+    ("seed.x=3", "seed has no keys below it"),
+    ("batch_size=many", "'batch_size' must be int"),
+    ("batch_size", "write --config.batch_size=VALUE"),
+  ],
+)
+def test_bad_overrides_are_named(tmp_path, override, message):
+  with pytest.raises(ValueError, match=message):
+    configs.load(write(tmp_path, "{'total_samples': 4}"), [PATH, override])
+
+
+def test_overrides_take_the_type_of_their_key(tmp_path):
+  config = configs.load(
+    write(tmp_path, "{'total_samples': 4}"),
+    [
+      "data.path=5",
+      "optimizer.learning_rate=1",
+      "data.flip=true",
+      "model.overrides.temporal='none'",
+      "optimizer.train_only=['time_embedding.*']",
+    ],
+  )
+  assert config.data.path == "5"
+  assert config.optimizer.learning_rate == 1.0
+  assert config.data.flip is True
+  assert config.model.overrides == {"temporal": "none"}
+  assert config.optimizer.train_only == ("time_embedding.*",)
+
+
+def test_missing_file_is_named():
+  with pytest.raises(ValueError, match=r"'nowhere\.py' does not exist"):
+    configs.load("nowhere.py")
