@@ -1,0 +1,1 @@
+"""Trainable diffusion networks."""

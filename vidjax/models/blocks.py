@@ -1,4 +1,4 @@
-"""Building blocks of the video UNet and of the temporal decoder.
+"""Building blocks of the video UNet.
 
 Each block is a spatial part, which sees one frame at a time and is that of the image model, and a
 temporal part, which may be absent. Temporal parts start as the identity: their last layers are
@@ -16,56 +16,15 @@ import jax.numpy as jnp
 
 from vidjax.nn import attention
 from vidjax.nn.attention import Attention
-from vidjax.nn.conv import Conv, TemporalConv
 from vidjax.nn.dense import Dense, FeedForward
 from vidjax.nn.embed import EmbeddingMLP, sinusoid
 from vidjax.nn.mix import AlphaBlender
 from vidjax.nn.norm import GroupNorm, LayerNorm
+from vidjax.nn.resblock import ResBlock
 
 Contexts = tuple[jax.Array, ...]
 
 UNET_MIX = 0.5  # initial logit of every AlphaBlender in the UNet
-
-
-class ResBlock(nnx.Module):
-  """Norm, SiLU, convolution, twice, around a residual: `x_BTHWC -> y_BTHWD`.
-
-  Args:
-    in_channels: C.
-    out_channels: D.
-    embed_channels: E, or None for a block without time embedding (autoencoder).
-    eps: of the group norms.
-    temporal: convolve over time instead of space, with norms over (T, H, W), as the identity at
-      first.
-    rngs: source of the initial values.
-  """
-
-  def __init__(
-    self,
-    in_channels: int,
-    out_channels: int,
-    embed_channels: int | None,
-    *,
-    eps: float,
-    temporal: bool = False,
-    rngs: nnx.Rngs,
-  ):
-    conv = TemporalConv if temporal else Conv
-    self.norm1 = GroupNorm(in_channels, eps=eps, over_time=temporal)
-    self.conv1 = conv(in_channels, out_channels, rngs=rngs)
-    self.time_emb_proj = Dense(embed_channels, out_channels, rngs=rngs) if embed_channels else None
-    self.norm2 = GroupNorm(out_channels, eps=eps, over_time=temporal)
-    self.conv2 = conv(out_channels, out_channels, zero_init=temporal, rngs=rngs)
-    resize = in_channels != out_channels
-    self.conv_shortcut = Conv(in_channels, out_channels, 1, rngs=rngs) if resize else None
-
-  def __call__(self, x_BTHWC: jax.Array, emb_BE: jax.Array | None = None) -> jax.Array:
-    h = self.conv1(jax.nn.silu(self.norm1(x_BTHWC)))
-    if self.time_emb_proj is not None:
-      assert emb_BE is not None, "this block takes a time embedding"
-      h += self.time_emb_proj(jax.nn.silu(emb_BE))[:, None, None, None]
-    h = self.conv2(jax.nn.silu(self.norm2(h)))
-    return h + (x_BTHWC if self.conv_shortcut is None else self.conv_shortcut(x_BTHWC))
 
 
 class VideoResBlock(nnx.Module):
@@ -99,6 +58,7 @@ class VideoResBlock(nnx.Module):
     self.time_mixer = AlphaBlender(UNET_MIX) if temporal else None
 
   def __call__(self, x_BTHWC: jax.Array, emb_BE: jax.Array, *, image_only: bool) -> jax.Array:
+    """`image_only` skips the temporal part."""
     x_BTHWD = self.spatial(x_BTHWC, emb_BE)
     if image_only or self.temporal is None or self.time_mixer is None:
       return x_BTHWD
@@ -117,6 +77,7 @@ class CrossAttention(nnx.Module):
     )
 
   def __call__(self, x_BTSC: jax.Array, context_BLX: jax.Array) -> jax.Array:
+    """Adds what the positions read from the tokens of their clip."""
     return x_BTSC + attention.over_context(self.attn, self.norm(x_BTSC), context_BLX)
 
 
@@ -154,6 +115,7 @@ class TransformerBlock(nnx.Module):
     self.temporal = temporal
 
   def __call__(self, x_BTSC: jax.Array, contexts: Contexts) -> jax.Array:
+    """`contexts` has one entry for each cross-attention."""
     if self.ff_in is not None and self.norm_in is not None:
       x_BTSC += self.ff_in(self.norm_in(x_BTSC))
     attend = attention.over_time if self.temporal else attention.over_space
@@ -203,6 +165,7 @@ class VideoTransformer(nnx.Module):
     self.time_mixer = AlphaBlender(UNET_MIX) if temporal else None
 
   def __call__(self, x_BTHWC: jax.Array, contexts: Contexts, *, image_only: bool) -> jax.Array:
+    """`image_only` skips the temporal part."""
     batch, frames, height, width, channels = x_BTHWC.shape
     x_BTSC = self.norm(x_BTHWC).reshape(batch, frames, height * width, channels)
     x_BTSC = self.proj_in(x_BTSC)

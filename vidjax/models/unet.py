@@ -196,6 +196,7 @@ class DownBlock(nnx.Module):
   def __call__(
     self, x_BTHWC: jax.Array, emb_BE: jax.Array, contexts: Contexts, *, image_only: bool
   ) -> tuple[jax.Array, list[jax.Array]]:
+    """Returns the result and what the way up reads: each layer's output, finest first."""
     outputs = []
     for resnet, transformer in _pairs(self.resnets, self.attentions):
       x_BTHWC = _run(self.remat, resnet, x_BTHWC, emb_BE, image_only=image_only)
@@ -220,6 +221,7 @@ class MidBlock(nnx.Module):
   def __call__(
     self, x_BTHWC: jax.Array, emb_BE: jax.Array, contexts: Contexts, *, image_only: bool
   ) -> jax.Array:
+    """`image_only` skips the temporal layers."""
     x_BTHWC = _run(self.remat, self.resnets[0], x_BTHWC, emb_BE, image_only=image_only)
     x_BTHWC = _run(self.remat, self.attentions[0], x_BTHWC, contexts, image_only=image_only)
     return _run(self.remat, self.resnets[1], x_BTHWC, emb_BE, image_only=image_only)
@@ -245,6 +247,7 @@ class UpBlock(nnx.Module):
     *,
     image_only: bool,
   ) -> jax.Array:
+    """`skips` has one array for each residual block, in the order of use."""
     layers = _pairs(self.resnets, self.attentions)
     for (resnet, transformer), skip_BTHWC in zip(layers, skips, strict=True):
       x_BTHWC = jnp.concatenate([x_BTHWC, skip_BTHWC], axis=-1)

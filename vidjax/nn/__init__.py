@@ -1,0 +1,1 @@
+"""Layers: convolutions, attention, norms, embeddings. They name sharding roles, never mesh axes."""

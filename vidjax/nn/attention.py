@@ -46,6 +46,7 @@ class Attention(nnx.Module):
     self.heads = heads
 
   def __call__(self, x_ALC: jax.Array, context_AMX: jax.Array | None = None) -> jax.Array:
+    """Attends to the context, or to `x_ALC` itself."""
     context_AMX = x_ALC if context_AMX is None else context_AMX.astype(x_ALC.dtype)
     if context_AMX.shape[1] == 1:
       # The softmax of one logit is 1: every query reads the one value.

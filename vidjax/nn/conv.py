@@ -45,6 +45,7 @@ class Conv(nnx.Module):
     self.padding = tuple(padding) if padding else ((size // 2, size // 2),) * 2
 
   def __call__(self, x_BTHWC: jax.Array) -> jax.Array:
+    """Convolves each frame."""
     batch, frames, *_ = x_BTHWC.shape
     kernel = plan.gather(self.kernel[...]).astype(x_BTHWC.dtype)
     y_NHWD = jax.lax.conv_general_dilated(
@@ -73,6 +74,7 @@ class TemporalConv(nnx.Module):
     self.bias = nnx.Param(jnp.zeros(out_channels), role="vector")
 
   def __call__(self, x_BTHWC: jax.Array) -> jax.Array:
+    """Convolves along T."""
     batch, frames, height, width, channels = x_BTHWC.shape
     kernel_KCD = plan.gather(self.kernel[...]).astype(x_BTHWC.dtype)
     y_BTSD = jax.lax.conv_general_dilated(

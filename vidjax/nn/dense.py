@@ -28,6 +28,7 @@ class Dense(nnx.Module):
     self.bias = nnx.Param(jnp.zeros(out_channels), role="vector") if bias else None
 
   def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps the last dim."""
     y = x @ plan.gather(self.kernel[...]).astype(x.dtype)
     if self.bias is None:
       return y
@@ -47,5 +48,6 @@ class FeedForward(nnx.Module):
     self.out = Dense(4 * channels, channels, zero_init=zero_init, rngs=rngs)
 
   def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps the last dim."""
     value_F, gate_F = jnp.split(self.proj(x), 2, axis=-1)
     return self.out(value_F * jax.nn.gelu(gate_F, approximate=False))

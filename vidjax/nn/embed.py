@@ -42,6 +42,7 @@ class EmbeddingMLP(nnx.Module):
     self.linear_2 = Dense(hidden_channels, out_channels, zero_init=zero_init, rngs=rngs)
 
   def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps the last dim."""
     return self.linear_2(jax.nn.silu(self.linear_1(x)))
 
 

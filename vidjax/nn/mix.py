@@ -22,6 +22,7 @@ class AlphaBlender(nnx.Module):
     self.mix_factor = nnx.Param(jnp.full(1, mix_factor), role="vector")
 
   def __call__(self, first: jax.Array, second: jax.Array) -> jax.Array:
+    """Blends two arrays of one shape."""
     alpha = jax.nn.sigmoid(plan.gather(self.mix_factor[...])).astype(first.dtype)
     alpha = alpha.reshape((1,) * first.ndim)
     # Written so that equal branches give exactly that value, whatever the factor.

@@ -34,6 +34,7 @@ class GroupNorm(nnx.Module):
     self.over_time = over_time
 
   def __call__(self, x_BTHWC: jax.Array) -> jax.Array:
+    """Normalises, scales and shifts; the result has the dtype of the input."""
     shape = x_BTHWC.shape
     x_BTHWGE = x_BTHWC.astype(jnp.float32).reshape(*shape[:-1], GROUPS, shape[-1] // GROUPS)
     axes = (1, 2, 3, 5) if self.over_time else (2, 3, 5)
@@ -53,6 +54,7 @@ class LayerNorm(nnx.Module):
     self.eps = eps
 
   def __call__(self, x: jax.Array) -> jax.Array:
+    """Normalises, scales and shifts; the result has the dtype of the input."""
     y = x.astype(jnp.float32)
     y -= jnp.mean(y, -1, keepdims=True)
     y *= jax.lax.rsqrt(jnp.mean(jnp.square(y), -1, keepdims=True) + self.eps)

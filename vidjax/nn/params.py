@@ -5,8 +5,8 @@ dotted attribute paths (`"down_blocks.0.resnets.1.spatial.conv1.kernel"`). One f
 serves the optimizer, EMA, checkpoints, freezing by pattern, warm starts and name tables alike.
 """
 
-import dataclasses
 from collections.abc import Callable
+import dataclasses
 from typing import Generic, TypeVar
 
 from flax import nnx

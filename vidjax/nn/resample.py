@@ -24,6 +24,7 @@ class Downsample(nnx.Module):
     self.conv = Conv(channels, channels, stride=2, padding=padding, rngs=rngs)
 
   def __call__(self, x_BTHWC: jax.Array) -> jax.Array:
+    """Halves H and W, rounding up."""
     return self.conv(x_BTHWC)
 
 
@@ -34,6 +35,7 @@ class Upsample(nnx.Module):
     self.conv = Conv(channels, channels, rngs=rngs)
 
   def __call__(self, x_BTHWC: jax.Array) -> jax.Array:
+    """Doubles H and W."""
     return self.conv(nearest_double(x_BTHWC))
 
 

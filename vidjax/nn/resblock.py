@@ -1,0 +1,53 @@
+"""The residual block of UNet and autoencoder, over space or over time.
+
+B batch, T frames, H W height and width, C D channels, E channels of the time embedding.
+"""
+
+from flax import nnx
+import jax
+
+from vidjax.nn.conv import Conv, TemporalConv
+from vidjax.nn.dense import Dense
+from vidjax.nn.norm import GroupNorm
+
+
+class ResBlock(nnx.Module):
+  """Norm, SiLU, convolution, twice, around a residual: `x_BTHWC -> y_BTHWD`.
+
+  Args:
+    in_channels: C.
+    out_channels: D.
+    embed_channels: E, or None for a block without time embedding (autoencoder).
+    eps: of the group norms.
+    temporal: convolve over time instead of space, with norms over (T, H, W), as the identity at
+      first.
+    rngs: source of the initial values.
+  """
+
+  def __init__(
+    self,
+    in_channels: int,
+    out_channels: int,
+    embed_channels: int | None,
+    *,
+    eps: float,
+    temporal: bool = False,
+    rngs: nnx.Rngs,
+  ):
+    conv = TemporalConv if temporal else Conv
+    self.norm1 = GroupNorm(in_channels, eps=eps, over_time=temporal)
+    self.conv1 = conv(in_channels, out_channels, rngs=rngs)
+    self.time_emb_proj = Dense(embed_channels, out_channels, rngs=rngs) if embed_channels else None
+    self.norm2 = GroupNorm(out_channels, eps=eps, over_time=temporal)
+    self.conv2 = conv(out_channels, out_channels, zero_init=temporal, rngs=rngs)
+    resize = in_channels != out_channels
+    self.conv_shortcut = Conv(in_channels, out_channels, 1, rngs=rngs) if resize else None
+
+  def __call__(self, x_BTHWC: jax.Array, emb_BE: jax.Array | None = None) -> jax.Array:
+    """`emb_BE` embeds the noise level; needed if the block was made with `embed_channels`."""
+    h = self.conv1(jax.nn.silu(self.norm1(x_BTHWC)))
+    if self.time_emb_proj is not None:
+      assert emb_BE is not None, "this block takes a time embedding"
+      h += self.time_emb_proj(jax.nn.silu(emb_BE))[:, None, None, None]
+    h = self.conv2(jax.nn.silu(self.norm2(h)))
+    return h + (x_BTHWC if self.conv_shortcut is None else self.conv_shortcut(x_BTHWC))
