@@ -26,9 +26,8 @@ SIZE = (32, 48)  # height, width that frames are scaled to, antialiased
 _SEED = 20231125
 _WIDTHS = (16, 32, 32)
 _KERNELS = (5, 3, 3)
-# Gains bring both branches of natural video to one scale: against a single grey frame, each term of
-# the distance is then about 1.
-_APPEARANCE_GAIN = 2.0
+# Brings both branches to one scale: real video is about 2 away from its own mean frame in either.
+_APPEARANCE_GAIN = 3.0
 # Speeds differ by orders of magnitude between clips: without the square root the few fastest ones
 # would decide everything. The offset keeps its slope finite at rest.
 _MOTION_OFFSET = 1e-4

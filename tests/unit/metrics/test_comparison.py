@@ -87,7 +87,7 @@ def test_weights_are_the_same_everywhere():
   assert random_features.NAME == "random-conv-1"
   ramp = np.linspace(0, 1, 2 * 32 * 48 * 3, dtype=np.float32).reshape(2, 32, 48, 3)
   appearance_TK, motion_PK = random_features.features(ramp)
-  golden = [0.02783341, 0.02673768, 0.28234726], [1.1485543, 0.6706016, 1.2766465]
+  golden = [0.04175012, 0.04010652, 0.42352089], [1.1485543, 0.6706016, 1.2766465]
   np.testing.assert_allclose(appearance_TK[0, [1, 2, 7]], golden[0], rtol=2e-4)
   np.testing.assert_allclose(motion_PK[0, [1, 2, 7]], golden[1], rtol=2e-4)
 
