@@ -8,7 +8,7 @@ Legend: T frames, H W height and width in pixels, C colours (RGB).
 
 import dataclasses
 
-import av
+import av.error
 import numpy as np
 
 from vidjax import errors

@@ -2,21 +2,21 @@
 
 The index says how long each clip is, so that a loader knows before its first step which clips hold
 a window. It is a small file beside the shards (`write_index`, called by whoever writes shards);
-where that file is missing or older than the shards, the shards are read through once instead.
+where that file is missing or older than the shards, they are read through once instead.
 """
 
 import bisect
-from collections.abc import Iterator, Sequence
-import contextlib
+from collections.abc import Iterator
 import dataclasses
 import functools
+import hashlib
 import io
 import itertools
 import sys
 from typing import Any
 
 from absl import logging
-from array_record.python import array_record_module
+from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 import numpy as np
 from rich import progress
 
@@ -38,6 +38,7 @@ class ClipIndex:
     counts: numbers of records in them.
     durations_s: length of each clip in seconds, float64, in the order of the records; NaN where a
       record cannot be read.
+    digest: SHA-256 of all records in their order.
   """
 
   folder: str
@@ -46,6 +47,7 @@ class ClipIndex:
   sizes: tuple[int, ...]
   counts: tuple[int, ...]
   durations_s: np.ndarray
+  digest: str
 
   @property
   def paths(self) -> tuple[str, ...]:
@@ -133,57 +135,68 @@ def load_index(path: str, split: str) -> ClipIndex:
     DataError: shards are missing or cannot be opened.
   """
   files = schema.shard_files(path, split)
-  sizes = tuple(file.stat().length for file in files)
-  return _load_index(str(files[0].parent), split, tuple(file.name for file in files), sizes)
+  stats = [file.stat() for file in files]
+  names = tuple(file.name for file in files)
+  sizes = tuple(stat.length for stat in stats)
+  changed = max(stat.mtime for stat in stats)
+  return _load_index(str(files[0].parent), split, names, sizes, changed)
 
 
 def write_index(path: str, split: str) -> None:
   """Writes the index file of `split` beside its shards. Call it once the shards are final."""
   files = schema.shard_files(path, split)
-  folder = files[0].parent
-  counts, durations_s = _scan([str(file) for file in files])
+  sizes = tuple(file.stat().length for file in files)
+  index = _scan(str(files[0].parent), split, tuple(file.name for file in files), sizes)
   stream = io.BytesIO()
   np.savez(
     stream,
-    shards=np.array([file.name for file in files]),
-    sizes=np.array([file.stat().length for file in files], np.int64),
-    counts=np.array(counts, np.int64),
-    durations_s=durations_s,
+    shards=np.array(index.shards),
+    sizes=np.array(index.sizes, np.int64),
+    counts=np.array(index.counts, np.int64),
+    durations_s=index.durations_s,
+    digest=np.array(index.digest),
   )
-  storage.write_bytes(_index_file(str(folder), split), stream.getvalue())
+  storage.write_bytes(_index_file(index.folder, split), stream.getvalue())
 
 
 @functools.lru_cache(maxsize=8)
 def _load_index(
-  folder: str, split: str, shards: tuple[str, ...], sizes: tuple[int, ...]
+  folder: str, split: str, shards: tuple[str, ...], sizes: tuple[int, ...], changed: float
 ) -> ClipIndex:
   file = _index_file(folder, split)
   if file.exists():
+    # The size alone says little: ArrayRecord fills files up to whole blocks of 64 KiB.
+    fresh = file.stat().mtime >= changed
     with np.load(io.BytesIO(storage.read_bytes(file))) as stored:
-      if tuple(stored["shards"]) == shards and tuple(stored["sizes"]) == sizes:
+      if fresh and tuple(stored["shards"]) == shards and tuple(stored["sizes"]) == sizes:
         counts = tuple(int(count) for count in stored["counts"])
-        return ClipIndex(folder, split, shards, sizes, counts, stored["durations_s"])
-    logging.warning("%s does not fit the shards beside it: reading all shards instead", file)
-  counts, durations_s = _scan([str(storage.Path(folder) / name) for name in shards])
-  return ClipIndex(folder, split, shards, sizes, tuple(counts), durations_s)
+        durations_s, digest = stored["durations_s"], str(stored["digest"])
+        return ClipIndex(folder, split, shards, sizes, counts, durations_s, digest)
+    logging.warning("%s is older than the shards beside it: reading all of them instead", file)
+  return _scan(folder, split, shards, sizes)
 
 
 def _index_file(folder: str, split: str) -> Any:
   return storage.Path(folder) / f"index-{split}.npz"
 
 
-def _scan(paths: Sequence[str]) -> tuple[list[int], np.ndarray]:
-  """Reads every record once; returns records per shard and the duration of each clip."""
-  counts = [_open_shard(path).num_records() for path in paths]
+def _scan(folder: str, split: str, shards: tuple[str, ...], sizes: tuple[int, ...]) -> ClipIndex:
+  """Makes the index by reading every record once."""
+  readers = [_open_shard(str(storage.Path(folder) / name)) for name in shards]
+  counts = tuple(reader.num_records() for reader in readers)
   durations_s = np.full(sum(counts), np.nan)
-  records = (
-    (_open_shard(path), i) for path, count in zip(paths, counts, strict=True) for i in range(count)
-  )
-  for number, (shard, i) in enumerate(_with_bar(records, len(durations_s))):
-    with contextlib.suppress(RuntimeError, errors.DataError):
-      clip = schema.parse_record(shard.read([i])[0])
+  digest = hashlib.sha256()
+  records = ((reader, i) for reader, n in zip(readers, counts, strict=True) for i in range(n))
+  for number, (reader, i) in enumerate(_with_bar(records, len(durations_s))):
+    try:
+      (data,) = reader.read([i])
+      digest.update(hashlib.sha256(data).digest())
+      clip = schema.parse_record(data)
       durations_s[number] = clip.num_frames / clip.fps
-  return counts, durations_s
+    except (RuntimeError, errors.DataError) as error:
+      digest.update(b"unreadable")
+      logging.warning("%s/%s[%d] cannot be read: %s", folder, split, i, error)
+  return ClipIndex(folder, split, shards, sizes, counts, durations_s, digest.hexdigest())
 
 
 def _with_bar(records: Iterator[Any], total: int) -> Iterator[Any]:

@@ -12,7 +12,7 @@ import dataclasses
 
 import numpy as np
 
-_TOLERANCE_S = 1e-6  # durations are sums of floats
+_TOLERANCE_S = 1e-4  # frame rates are stored as float32
 
 
 @dataclasses.dataclass(frozen=True)
