@@ -28,10 +28,7 @@ def encode_mp4(
   preset: str = "medium",
   key_frame_every_s: float = 1.0,
 ) -> bytes:
-  """Encodes frames as H.264 yuv420p in an mp4 whose index comes first (fast start).
-
-  Uses one thread and writes no dates, so equal frames give equal bytes. Frame times are kept,
-  variable rates included. Odd sizes, which 4:2:0 colour cannot hold, gain a repeated row or column.
+  """Encodes frames as `encode_timed` does.
 
   Args:
     frames: (H, W, 3) uint8 RGB each, all of one size.
@@ -43,6 +40,26 @@ def encode_mp4(
   Returns:
     The mp4 file.
   """
+  timed = zip(times_s, frames, strict=True)
+  return encode_timed(timed, crf=crf, preset=preset, key_frame_every_s=key_frame_every_s)
+
+
+def encode_timed(
+  frames: Iterable[tuple[float, np.ndarray]],
+  *,
+  crf: int = 18,
+  preset: str = "medium",
+  key_frame_every_s: float = 1.0,
+) -> bytes:
+  """Encodes (start in seconds, frame) pairs as H.264 yuv420p in an mp4 whose index comes first.
+
+  Uses one thread and writes no dates, so equal frames give equal bytes. Frame times are kept,
+  variable rates included. Odd sizes, which 4:2:0 colour cannot hold, gain a repeated row or column.
+  Arguments as in `encode_mp4`.
+
+  Raises:
+    ValueError: no frames.
+  """
   # Fast start rewrites the file in a second pass, for which FFmpeg needs a real one.
   with tempfile.TemporaryDirectory(prefix="vidjax-mp4-") as folder:
     name = f"{folder}/clip.mp4"
@@ -52,7 +69,7 @@ def encode_mp4(
       last_key_s = -math.inf
       previous = None
       previous_pts = 0
-      for frame_HWC, time_s in zip(frames, times_s, strict=True):
+      for time_s, frame_HWC in frames:
         frame_HWC = _pad_to_even(frame_HWC)
         if stream is None:
           stream = _x264_stream(container, frame_HWC, crf, preset)
@@ -88,8 +105,8 @@ def write_mp4(path: Any, video_THWC: np.ndarray, fps: float, crf: int = 18) -> N
   """
   if video_THWC.dtype != np.uint8 or video_THWC.ndim != 4 or video_THWC.shape[-1] != 3:
     raise ValueError(f"video must be uint8 (T, H, W, 3), got {video_THWC.dtype} {video_THWC.shape}")
-  times_s = np.arange(len(video_THWC)) / fps
-  storage.write_bytes(path, encode_mp4(video_THWC, times_s, crf=crf))
+  frames = ((i / fps, frame_HWC) for i, frame_HWC in enumerate(video_THWC))
+  storage.write_bytes(path, encode_mp4(frames, crf=crf))
 
 
 def _x264_stream(container: Any, frame_HWC: np.ndarray, crf: int, preset: str) -> Any:

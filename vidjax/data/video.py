@@ -1,4 +1,4 @@
-"""Decoding of video files by time; `encode_mp4` and `write_mp4` (mp4.py) are offered here, too.
+"""Decoding of video files by time (mp4.py is the other direction).
 
 One rule for time holds everywhere: a frame is shown from its time stamp until the next frame's, so
 the frame at time t is the last one whose time stamp is <= t. It is right for constant and for
@@ -20,9 +20,6 @@ import av
 import av.error
 import av.stream
 import numpy as np
-
-from vidjax.data.mp4 import encode_mp4 as encode_mp4
-from vidjax.data.mp4 import write_mp4 as write_mp4
 
 # A time stamp and the time asked for reach us through different roundings (time bases, float32).
 TIME_TOLERANCE_S = 1e-4

@@ -1,0 +1,195 @@
+"""One source in, its shots with scores out, or the reason why it gave none.
+
+The result is plain JSON, remembered under the file's content and the config, so that an interrupted
+run does not decode again what it has seen, nor does a run with other selection thresholds.
+"""
+
+import base64
+import dataclasses
+from typing import Any
+
+import av.error
+import cv2
+import numpy as np
+
+from data_pipelines import config as config_lib
+from data_pipelines import cut, encode, flow, ingest, signals, tables
+from vidjax import errors, storage
+from vidjax.data import video
+
+# Raise it when a change here or in the stages below changes results: older ones are then not used.
+VERSION = 1
+_HASH_POINTS = (0.2, 0.5, 0.8)
+_CURVE_POINTS = 400
+_STRIP_FRAMES = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+  """What is known about one source.
+
+  Attributes:
+    source: Path relative to the folder of videos.
+    clips: Its shots, undecided.
+    hashes: Perceptual hash of each clip by id, 192 bits in hex.
+    reject: Why the file is refused; then there are no clips, unless its intact part is kept.
+    seconds: Length.
+    strip: (time, small JPEG in base64) evenly spread.
+    curve: Largest frame difference in each of up to 400 equal stretches.
+  """
+
+  source: str
+  clips: tuple[tables.Clip, ...] = ()
+  hashes: dict[str, str] = dataclasses.field(default_factory=dict)
+  reject: tables.Reject | None = None
+  seconds: float = 0.0
+  strip: tuple[tuple[float, str], ...] = ()
+  curve: tuple[float, ...] = ()
+
+
+def analyse(folder: Any, source: str, cache: Any, config: config_lib.CurateConfig) -> Analysis:
+  """Analyses one file; a file that cannot be read never raises.
+
+  Args:
+    folder: Folder of videos, local or remote.
+    source: Path of the file in it.
+    cache: Folder for remembered results.
+    config: Thresholds.
+
+  Raises:
+    OSError: only of this machine: no space left, too many open files.
+  """
+  path = storage.Path(folder) / source
+  try:
+    with storage.local_copy(path) as local:
+      if not storage.Path(local).stat().length:
+        return _rejected(source, "ingest", "the file is empty")
+      sha256 = storage.sha256(local)
+      key = config_lib.fingerprint(
+        VERSION, source, sha256, config.ingest, config.cut, config.encode.max_fps
+      )
+      remembered = storage.Path(cache) / f"{key}.json"
+      if remembered.exists():
+        analysis = _from_json(storage.read_json(remembered))
+      else:
+        analysis = _analyse_local(local, source, sha256, config)
+        storage.write_json(remembered, dataclasses.asdict(analysis))
+  except OSError as error:
+    if errors.is_no_space(error) or not isinstance(error, FileNotFoundError | PermissionError):
+      raise
+    return _rejected(source, "ingest", f"{type(error).__name__}: {error.strerror or error}")
+  captions = ingest.sidecar_captions(folder, source)
+  return dataclasses.replace(
+    analysis, clips=tuple(dataclasses.replace(c, captions=captions) for c in analysis.clips)
+  )
+
+
+def _analyse_local(
+  local: str, source: str, sha256: str, config: config_lib.CurateConfig
+) -> Analysis:
+  try:
+    found = signals.read_signals(local)
+  except video.NoVideoError as error:
+    return _rejected(source, "ingest", str(error))
+  except av.error.FFmpegError as error:
+    return _rejected(source, "ingest", f"cannot be opened: {error.strerror}")
+  if not found.num_frames:
+    reason = found.errors[0] if found.errors else "no frame can be decoded"
+    return _rejected(source, "ingest", reason, 0, found.frames_expected)
+  reject = None
+  if found.errors:
+    reason = f"decoding stops or stumbles: {'; '.join(dict.fromkeys(found.errors))}"
+    reject = tables.Reject(source, "cut", reason, found.num_frames, found.frames_expected)
+  rows, hashes = [], {}
+  if reject is None or config.ingest.keep_intact_part:
+    for shot in cut.find_shots(found, config.cut):
+      row = _clip(shot, found, source, sha256, config)
+      rows.append(row)
+      hashes[row.clip_id] = _hash(found.tiny[row.start_frame : row.end_frame])
+  return Analysis(
+    source=source,
+    clips=tuple(rows),
+    hashes=hashes,
+    reject=reject,
+    seconds=found.end_s,
+    strip=_strip(found),
+    curve=_curve(found.difference),
+  )
+
+
+def _clip(
+  shot: cut.Shot,
+  found: signals.Signals,
+  source: str,
+  sha256: str,
+  config: config_lib.CurateConfig,
+) -> tables.Clip:
+  times_s = np.append(found.times_s, found.end_s)
+  start_s, end_s = float(times_s[shot.clip_start]), float(times_s[shot.clip_end])
+  scores = flow.motion_scores(found.tiny, found.times_s, start_s, end_s)
+  stored_s = encode.thinned(found.times_s[shot.clip_start : shot.clip_end], config.encode.max_fps)
+  return tables.Clip(
+    clip_id=tables.clip_id(source, sha256, shot.clip_start, shot.clip_end),
+    source=source,
+    source_sha256=sha256,
+    cut_start_frame=shot.start,
+    cut_end_frame=shot.end,
+    start_frame=shot.clip_start,
+    end_frame=shot.clip_end,
+    start_time_s=start_s,
+    end_time_s=end_s,
+    start_boundary=shot.start_boundary,
+    end_boundary=shot.end_boundary,
+    fps=encode.mean_fps(found.times_s[shot.clip_start : shot.clip_end][stored_s], found.fps),
+    source_fps=found.fps,
+    width=found.width,
+    height=found.height,
+    rotation=found.rotation,
+    motion_score=scores.pop("motion_score", None),
+    scores=scores,
+  )
+
+
+def _hash(tiny_THWC: np.ndarray) -> str:
+  """Difference hash of three frames: 8 x 8 comparisons of neighbours each."""
+  bits = []
+  for point in _HASH_POINTS if len(tiny_THWC) else ():
+    frame_HWC = tiny_THWC[min(int(point * len(tiny_THWC)), len(tiny_THWC) - 1)]
+    gray_HW = cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2GRAY)
+    gray_HW = cv2.resize(gray_HW, (9, 8), interpolation=cv2.INTER_AREA).astype(np.int16)
+    bits.append((gray_HW[:, 1:] > gray_HW[:, :-1] + 1).ravel())
+  return np.packbits(np.concatenate(bits)).tobytes().hex() if bits else ""
+
+
+def _strip(found: signals.Signals) -> tuple[tuple[float, str], ...]:
+  step = max(1, -(-len(found.strip) // _STRIP_FRAMES))
+  strip = []
+  for time_s, frame_HWC in found.strip[::step]:
+    bgr_HWC = cv2.cvtColor(frame_HWC, cv2.COLOR_RGB2BGR)
+    _, jpeg = cv2.imencode(".jpg", bgr_HWC, [cv2.IMWRITE_JPEG_QUALITY, 70])
+    strip.append((round(time_s, 3), base64.b64encode(jpeg.tobytes()).decode()))
+  return tuple(strip)
+
+
+def _curve(difference_T: np.ndarray) -> tuple[float, ...]:
+  parts = np.array_split(difference_T, min(len(difference_T), _CURVE_POINTS))
+  return tuple(round(float(part.max()), 2) for part in parts)
+
+
+def _rejected(
+  source: str, stage: str, error: str, decoded: int = 0, expected: int | None = None
+) -> Analysis:
+  return Analysis(source, reject=tables.Reject(source, stage, error, decoded, expected))
+
+
+def _from_json(values: dict[str, Any]) -> Analysis:
+  reject = values["reject"]
+  return Analysis(
+    source=values["source"],
+    clips=tuple(tables.clip_from_json(c) for c in values["clips"]),
+    hashes=values["hashes"],
+    reject=tables.Reject(**reject) if reject else None,
+    seconds=values["seconds"],
+    strip=tuple((time_s, jpeg) for time_s, jpeg in values["strip"]),
+    curve=tuple(values["curve"]),
+  )

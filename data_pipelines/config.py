@@ -1,0 +1,134 @@
+"""Every threshold of the curation, with the values for pretraining as defaults.
+
+A config file (`--config=FILE.py[:variant]`) gives only what differs;
+`--config.select.min_seconds=2` on the command line changes one value.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import hashlib
+import json
+
+from vidjax import config as config_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class IngestConfig:
+  """Which files are read, and how whole they have to be."""
+
+  # A file that stops decoding half-way is rejected; True keeps the clips of its intact part, too.
+  keep_intact_part: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class CutConfig:
+  """Shot boundaries. Differences are means over a frame's RGB values, in steps of 0 to 255.
+
+  The defaults find every cut of the labelled sample videos within two frames, and no other.
+  """
+
+  # A hard cut in a moving surrounding: a large change to a picture that no shift explains.
+  hard_difference: float = 25.0
+  hard_correlation: float = 0.5
+  # A hard cut in a still surrounding (slides): a small change, but far above its neighbours.
+  still_difference: float = 7.0
+  still_ratio: float = 4.0
+  # Gradual changes are looked for between frames this far apart, the cascade's lower frame rates.
+  gradual_spans_s: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
+  gradual_difference: float = 8.0
+  # How far frames may be from a blend of the two ends, relative to the difference of the ends.
+  dissolve_residual: float = 0.1
+  fade_residual: float = 0.2
+  # A longer shot is split into equal pieces no longer than this.
+  max_seconds: float = 20.0
+
+
+@dataclasses.dataclass(frozen=True)
+class SelectConfig:
+  """Which clips are kept."""
+
+  # 16 frames at 4 fps span 3.75 s and need a little play for their phase.
+  min_seconds: float = 4.0
+  # Pixels per second at a shorter side of 16; below it nothing on screen moves.
+  min_motion_score: float = 0.12
+  # Share of the most static clips that is dropped, too (SVD, appendix C: 0.25 at scale).
+  drop_most_static: float = 0.0
+  # Shorter side of the source as displayed.
+  min_short_side: int = 0
+  # Bits of 192 in which two clips may differ and still be near-duplicates; -1 keeps duplicates.
+  max_hash_distance: int = 12
+  holdout_fraction: float = 0.01
+  # At least this many clips are held out, as long as as many remain for training.
+  holdout_min_clips: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodeConfig:
+  """How clips are stored."""
+
+  short_side: int = 256
+  max_fps: float = 30.0
+  crf: int = 20
+  preset: str = "fast"
+  key_frame_every_s: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardConfig:
+  """How records are packed."""
+
+  megabytes: float = 512.0
+
+
+@dataclasses.dataclass(frozen=True)
+class CurateConfig:
+  """All of it."""
+
+  ingest: IngestConfig = dataclasses.field(default_factory=IngestConfig)
+  cut: CutConfig = dataclasses.field(default_factory=CutConfig)
+  select: SelectConfig = dataclasses.field(default_factory=SelectConfig)
+  encode: EncodeConfig = dataclasses.field(default_factory=EncodeConfig)
+  shard: ShardConfig = dataclasses.field(default_factory=ShardConfig)
+
+  def __post_init__(self) -> None:
+    """Refuses values that no run can mean."""
+    positive = {
+      "cut.max_seconds": self.cut.max_seconds,
+      "encode.short_side": self.encode.short_side - 1,
+      "encode.max_fps": self.encode.max_fps,
+      "encode.key_frame_every_s": self.encode.key_frame_every_s,
+      "shard.megabytes": self.shard.megabytes,
+    }
+    for name, value in positive.items():
+      if value <= 0:
+        raise ValueError(f"config key {name!r} is too small: set a larger value")
+    for name, value in {
+      "select.drop_most_static": self.select.drop_most_static,
+      "select.holdout_fraction": self.select.holdout_fraction,
+    }.items():
+      if not 0 <= value < 1:
+        raise ValueError(f"config key {name!r} is a share, 0 <= share < 1, got {value}")
+    if self.select.min_seconds > self.cut.max_seconds:
+      raise ValueError(
+        f"select.min_seconds={self.select.min_seconds} is above cut.max_seconds="
+        f"{self.cut.max_seconds}: no clip could be kept"
+      )
+    if not 0 <= self.encode.crf <= 51:
+      raise ValueError(f"config key 'encode.crf' must be 0 to 51, got {self.encode.crf}")
+
+
+def load(flag: str | None, overrides: Sequence[str] = ()) -> CurateConfig:
+  """Builds the config from `--config=FILE.py[:variant]` and `--config.a.b=value` overrides.
+
+  Raises:
+    ValueError: a file that does not exist, an unknown key (with the nearest one), a bad value.
+  """
+  values = config_lib.load_file(flag) if flag else {}
+  values = config_lib.apply_overrides(CurateConfig, values, overrides)
+  return config_lib.from_dict(CurateConfig, values)
+
+
+def fingerprint(*parts: object) -> str:
+  """Short hash of configs and plain values: what results are remembered under."""
+  plain = [dataclasses.asdict(p) if dataclasses.is_dataclass(p) else p for p in parts]  # type: ignore[call-overload]
+  return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,114 @@
+"""Clips at training size: upright, square pixels, short key frame distance, equal bytes every time.
+
+All kept clips of a source are cut out in one pass over it.
+
+Legend: T frames, H W pixels, C channels.
+"""
+
+from collections.abc import Iterator, Sequence
+import math
+
+import numpy as np
+
+from data_pipelines import config as config_lib
+from data_pipelines import tables
+from vidjax.data import mp4, schema, video
+
+_TOLERANCE_S = 2e-3  # Matroska and WebM round their time stamps to milliseconds.
+
+
+def thinned(times_s: np.ndarray, max_fps: float) -> np.ndarray:
+  """Which frames to keep so that none follows the last kept one sooner than 1 / max_fps.
+
+  A source at or below `max_fps` keeps every frame; one at twice the rate keeps every second.
+
+  Args:
+    times_s: (T,) frame times.
+    max_fps: Highest frame rate of a clip.
+
+  Returns:
+    Indices, ascending.
+  """
+  kept, last_s = [], -math.inf
+  for i, time_s in enumerate(times_s):
+    if _is_due(time_s, last_s, max_fps):
+      kept.append(i)
+      last_s = time_s
+  return np.asarray(kept, np.int64)
+
+
+def _is_due(time_s: float, last_s: float, max_fps: float) -> bool:
+  return time_s - last_s >= 1 / max_fps - _TOLERANCE_S
+
+
+def mean_fps(times_s: np.ndarray, otherwise: float) -> float:
+  """Mean frame rate over frame times; `otherwise` for less than two frames."""
+  if len(times_s) < 2:
+    return float(otherwise)
+  return float((len(times_s) - 1) / (times_s[-1] - times_s[0]))
+
+
+def stored_size(width: int, height: int, short_side: int) -> tuple[int, int]:
+  """Size of the stored clip: shorter side scaled down to `short_side` (never up), both even."""
+  scale = min(1.0, short_side / min(width, height))
+  return max(2, 2 * round(width * scale / 2)), max(2, 2 * round(height * scale / 2))
+
+
+def encode_source(
+  path: str, rows: Sequence[tables.Clip], config: config_lib.EncodeConfig
+) -> Iterator[tuple[tables.Clip, bytes]]:
+  """Encodes clips of one local source in one pass.
+
+  Args:
+    path: The source.
+    rows: Its clips to store, without overlap.
+    config: Size and quality.
+
+  Yields:
+    (clip, mp4 bytes), in the order of time.
+  """
+  with video.FrameReader(path) as reader:
+    frames = iter(reader)
+    waiting = next(frames, None)
+
+    def pictures(row: tables.Clip) -> Iterator[tuple[float, np.ndarray]]:
+      nonlocal waiting
+      last_s = -math.inf
+      size = stored_size(row.width, row.height, config.short_side)
+      while waiting is not None and waiting.index < row.end_frame:
+        frame, due = waiting, waiting.index >= row.start_frame
+        if due and _is_due(frame.time_s, last_s, config.max_fps):
+          last_s = frame.time_s
+          picture_HWC = video.upright_rgb(frame.picture, reader.stream, size)
+          yield frame.time_s - row.start_time_s, picture_HWC
+        waiting = next(frames, None)
+
+    for row in sorted(rows, key=lambda r: r.start_frame):
+      yield (
+        row,
+        mp4.encode_timed(
+          pictures(row),
+          crf=config.crf,
+          preset=config.preset,
+          key_frame_every_s=config.key_frame_every_s,
+        ),
+      )
+
+
+def to_record(row: tables.Clip, data: bytes, config: config_lib.EncodeConfig) -> schema.ClipRecord:
+  """The training record of a clip and its mp4."""
+  width, height = stored_size(row.width, row.height, config.short_side)
+  return schema.ClipRecord(
+    clip_id=row.clip_id,
+    source=row.source,
+    video=data,
+    num_frames=video.probe(data).num_frames,
+    fps=row.fps,
+    width=width,
+    height=height,
+    start_time_s=row.start_time_s,
+    end_time_s=row.end_time_s,
+    motion_score=math.nan if row.motion_score is None else row.motion_score,
+    captions_json=schema.to_json(row.captions),
+    scores_json=schema.to_json(row.scores),
+  )

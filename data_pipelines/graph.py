@@ -1,0 +1,270 @@
+"""The stages as one Apache Beam graph: analyse -> select -> encode -> shard -> tables and report.
+
+Here is only the plumbing: each step calls a pure function of a stage. All results are functions of
+the inputs, not of bundling or worker count. Between stages travel small rows; encoded clips wait as
+files in the cache, since large elements are what Beam's shuffles are worst at.
+"""
+
+from collections.abc import Iterable, Iterator
+import dataclasses
+from typing import Any
+
+import apache_beam as beam
+
+from data_pipelines import analyse, encode, ingest, progress, report, select, shard, tables
+from data_pipelines import config as config_lib
+from vidjax import errors, storage
+from vidjax.data import schema
+
+# Sources shown in the report; the tables have all.
+_REPORT_SOURCES = 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Paths:
+  """Where things are: the videos, the results, and what an interrupted run left."""
+
+  videos: str
+  out: str
+
+  @property
+  def analyses(self) -> str:
+    """Remembered analyses; they stay for runs with other selection thresholds or more videos."""
+    return f"{self.out}/.cache/analyses"
+
+  @property
+  def encoded(self) -> str:
+    """Encoded clips on their way into shards; removed by a finished run."""
+    return f"{self.out}/.cache/encoded"
+
+  @property
+  def shards(self) -> str:
+    """The result that training reads."""
+    return f"{self.out}/shards"
+
+
+def build(
+  root: beam.Pipeline, listing: ingest.Listing, paths: Paths, config: config_lib.CurateConfig
+) -> None:
+  """Adds the whole curation to a pipeline."""
+  analyses = (
+    root
+    | "sources" >> beam.Create(list(listing.media))
+    | "spread" >> beam.Reshuffle()
+    | "analyse" >> beam.Map(_analyse, paths, config)
+  )
+  decided = _select(analyses, config)
+  stored, final = _encode(root, decided, paths, config)
+  _shard(root, stored, paths, config)
+  rejects = analyses | "rejects" >> beam.FlatMap(_reject)
+  every_clip = final | "all clips" >> beam.combiners.ToList()
+  every_reject = rejects | "all rejects" >> beam.combiners.ToList()
+  shown = analyses | "shown" >> beam.combiners.Top.Smallest(_REPORT_SOURCES, key=lambda a: a.source)
+  one = root | "once" >> beam.Create([None])
+  _ = one | "clips.parquet" >> beam.Map(
+    lambda _, rows: tables.write_clips(rows, f"{paths.out}/clips.parquet"),
+    beam.pvalue.AsSingleton(every_clip),
+  )
+  _ = one | "rejects.parquet" >> beam.Map(
+    lambda _, rows: tables.write_rejects(rows, f"{paths.out}/rejects.parquet"),
+    beam.pvalue.AsSingleton(every_reject),
+  )
+  _ = one | "report.html" >> beam.Map(
+    _report,
+    beam.pvalue.AsSingleton(every_clip),
+    beam.pvalue.AsSingleton(every_reject),
+    beam.pvalue.AsSingleton(shown),
+    listing,
+    paths,
+    config,
+  )
+
+
+def _analyse(source: str, paths: Paths, config: config_lib.CurateConfig) -> analyse.Analysis:
+  analysis = analyse.analyse(paths.videos, source, paths.analyses, config)
+  if analysis.reject:
+    progress.step("analyse", f"{source}: rejected, {analysis.reject.error}")
+  else:
+    progress.step("analyse", f"{source}: {len(analysis.clips)} shots")
+  return analysis
+
+
+def _reject(analysis: analyse.Analysis) -> Iterator[tables.Reject]:
+  if analysis.reject:
+    yield analysis.reject
+
+
+def _select(analyses: beam.PCollection, config: config_lib.CurateConfig) -> beam.PCollection:
+  """Clips with their verdict."""
+  rows = analyses | "clips" >> beam.FlatMap(
+    lambda a: [(c, a.hashes.get(c.clip_id, "")) for c in a.clips]
+  )
+  counts = (
+    rows
+    | "motion bins" >> beam.Map(lambda row: select.motion_bin(row[0], config.select))
+    | "with motion" >> beam.Filter(lambda b: b is not None)
+    | "count motion" >> beam.combiners.Count.PerElement()
+    | "motion counts" >> beam.combiners.ToDict()
+  )
+  judged = rows | "judge" >> beam.Map(_judge, beam.pvalue.AsSingleton(counts), config)
+  repeated = (
+    judged
+    | "passed so far" >> beam.Filter(lambda row: not row[0].drop_reasons)
+    | "candidates" >> beam.FlatMap(_bands)
+    | "same band" >> beam.GroupByKey()
+    | "compare"
+    >> beam.FlatMap(lambda g: select.duplicates(set(g[1]), config.select.max_hash_distance))
+    | "repeats" >> beam.Distinct()
+    | "repeats by id" >> beam.Map(lambda clip_id: (clip_id, True))
+  )
+  by_id = judged | "clips by id" >> beam.Map(lambda row: (row[0].clip_id, row[0]))
+  return (
+    {"clip": by_id, "repeated": repeated}
+    | "join repeats" >> beam.CoGroupByKey()
+    | "decide" >> beam.Map(_decide)
+  )
+
+
+def _judge(
+  row: tuple[tables.Clip, str], counts: dict[int, int], config: config_lib.CurateConfig
+) -> tuple[tables.Clip, str]:
+  clip, hash_hex = row
+  threshold = select.motion_threshold(counts, config.select)
+  return select.decided(clip, select.drop_reasons(clip, config.select, threshold)), hash_hex
+
+
+def _bands(row: tuple[tables.Clip, str]) -> Iterator[tuple[tuple[int, str], select.Candidate]]:
+  candidate = select.candidate(*row)
+  for band in select.bands(candidate.hash):
+    yield band, candidate
+
+
+def _decide(joined: tuple[str, dict[str, list[Any]]]) -> tables.Clip:
+  _, found = joined
+  (clip,) = found["clip"]
+  return select.decided(clip, [*clip.drop_reasons, *(["duplicate"] if found["repeated"] else [])])
+
+
+def _encode(
+  root: beam.Pipeline,
+  decided: beam.PCollection,
+  paths: Paths,
+  config: config_lib.CurateConfig,
+) -> tuple[beam.PCollection, beam.PCollection]:
+  """Records on disk, and all clips with their final verdict and split."""
+  kept = decided | "kept" >> beam.Filter(lambda c: c.kept)
+  ids = kept | "kept ids" >> beam.Map(lambda c: c.clip_id)
+  num_kept = ids | "count kept" >> beam.combiners.Count.Globally()
+  smallest = ids | "first of the holdout" >> beam.combiners.Top.Smallest(
+    max(config.select.holdout_min_clips, 1), key=select.holdout_order
+  )
+  chosen = (
+    root
+    | "holdout" >> beam.Create([None])
+    | "choose"
+    >> beam.Map(
+      lambda _, ids, total: select.holdout_ids(ids, total, config.select),
+      beam.pvalue.AsSingleton(smallest),
+      beam.pvalue.AsSingleton(num_kept),
+    )
+  )
+  encoded = (
+    kept
+    | "split" >> beam.Map(_with_split, beam.pvalue.AsSingleton(chosen), config)
+    | "by source" >> beam.GroupBy(lambda c: c.source)
+    | "spread sources" >> beam.Reshuffle()
+    | "encode" >> beam.FlatMap(_encode_source, paths, config)
+  )
+  stored = encoded | "records" >> beam.Map(lambda pair: pair[1])
+  dropped = decided | "dropped" >> beam.Filter(lambda c: not c.kept)
+  final = (encoded | "encoded clips" >> beam.Map(lambda pair: pair[0]), dropped)
+  return stored, final | "final clips" >> beam.Flatten()
+
+
+def _with_split(
+  clip: tables.Clip, chosen: frozenset[str], config: config_lib.CurateConfig
+) -> tables.Clip:
+  holdout = select.is_holdout(clip.clip_id, chosen, config.select)
+  return dataclasses.replace(clip, scores={**clip.scores, "holdout": float(holdout)})
+
+
+def _encode_source(
+  group: tuple[str, Iterable[tables.Clip]], paths: Paths, config: config_lib.CurateConfig
+) -> Iterator[tuple[tables.Clip, shard.Stored]]:
+  source, rows = group
+  todo = {}
+  for row in rows:
+    # The record holds scores and captions as well, so its name follows everything in it.
+    key = config_lib.fingerprint(analyse.VERSION, row, config.encode)
+    path = storage.Path(paths.encoded) / f"{row.clip_id}-{key}"
+    if path.exists():
+      yield row, _stored(row, path)
+    else:
+      todo[row.clip_id] = (row, path)
+  if todo:
+    with storage.local_copy(storage.Path(paths.videos) / source) as local:
+      for row, data in encode.encode_source(local, [r for r, _ in todo.values()], config.encode):
+        path = todo[row.clip_id][1]
+        record = encode.to_record(row, data, config.encode)
+        storage.write_bytes(path, schema.serialize_record(record))
+        yield row, _stored(row, path)
+  progress.step("encode", source)
+
+
+def _stored(row: tables.Clip, path: Any) -> shard.Stored:
+  split = "holdout" if row.scores["holdout"] else "train"
+  return shard.Stored(row.clip_id, split, str(path), int(path.stat().length))
+
+
+def _shard(
+  root: beam.Pipeline, stored: beam.PCollection, paths: Paths, config: config_lib.CurateConfig
+) -> None:
+  totals = (
+    stored
+    | "sizes" >> beam.Map(lambda s: (s.split, s.num_bytes))
+    | "size of split" >> beam.CombinePerKey(sum)
+    | "sizes of splits" >> beam.combiners.ToDict()
+  )
+  shards = (
+    stored
+    | "to shards" >> beam.Map(_shard_key, beam.pvalue.AsSingleton(totals), config)
+    | "same shard" >> beam.GroupByKey()
+    | "write shards" >> beam.Map(lambda g: shard.write_shard(paths.shards, *g[0], g[1]))
+    | "all shards" >> beam.combiners.ToList()
+  )
+  _ = (
+    root
+    | "describe" >> beam.Create([None])
+    | "dataset_info.json"
+    >> beam.Map(
+      lambda _, written: shard.write_metadata(paths.shards, written),
+      beam.pvalue.AsSingleton(shards),
+    )
+  )
+
+
+def _shard_key(
+  record: shard.Stored, totals: dict[str, int], config: config_lib.CurateConfig
+) -> tuple[tuple[str, int, int], shard.Stored]:
+  count = shard.num_shards(totals[record.split], config.shard.megabytes)
+  return (record.split, shard.shard_index(record.clip_id, count), count), record
+
+
+def _report(
+  _: None,
+  rows: list[tables.Clip],
+  rejects: list[tables.Reject],
+  shown: list[analyse.Analysis],
+  listing: ingest.Listing,
+  paths: Paths,
+  config: config_lib.CurateConfig,
+) -> None:
+  page = report.render(rows, rejects, shown, listing, config)
+  storage.write_text(f"{paths.out}/report.html", page)
+
+
+def user_error(error: BaseException) -> BaseException:
+  """What a failed pipeline means to the user: Beam wraps the reason in its own exceptions."""
+  if errors.is_no_space(error) or "NoSpaceError" in str(error):
+    return errors.NoSpaceError("no space left for the curated clips: free some, run again")
+  return error

@@ -1,0 +1,215 @@
+"""Finds media files below a folder, reads captions beside them, tells whole files from broken."""
+
+from collections.abc import Sequence
+import dataclasses
+import json
+import os
+import re
+from typing import Any
+
+from vidjax import storage
+from vidjax.data import video
+
+_VIDEO = (
+  ".264 .265 .3g2 .3gp .apng .asf .avi .divx .dv .f4v .flv .gif .h264 .h265 .hevc .ivf .m2ts "
+  ".m2v .m4v .mj2 .mjpeg .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut .ogv .qt .rm .rmvb .ts .vob "
+  ".webm .wmv .y4m"
+)
+_AUDIO = ".aac .ac3 .aif .aiff .amr .flac .m4a .mka .mp2 .mp3 .oga .ogg .opus .wav .weba .wma"
+_IMAGE = ".avif .bmp .heic .heif .ico .jpeg .jpg .png .svg .tif .tiff .webp"
+VIDEO_SUFFIXES = frozenset(_VIDEO.split())
+AUDIO_SUFFIXES = frozenset(_AUDIO.split())
+IMAGE_SUFFIXES = frozenset(_IMAGE.split())
+_IMAGE_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"crx ")
+_HEADER_BYTES = 400
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+  """What is in a folder.
+
+  Attributes:
+    media: Paths of video and sound files relative to the folder, with "/" between, sorted.
+    images: Number of still images, which are not this pipeline's business.
+    others: Number of other files (side-cars, notes).
+    signature: Of names, sizes and dates: equal for an untouched folder.
+  """
+
+  media: tuple[str, ...]
+  images: int
+  others: int
+  signature: tuple[tuple[str, int, int], ...]
+
+
+def list_media(folder: Any, skip: Sequence[Any] = ()) -> Listing:
+  """Walks a folder for media files, by suffix or, where that says nothing, by header.
+
+  Args:
+    folder: Local or remote folder.
+    skip: Folders below it to leave out (an output folder placed inside).
+
+  Raises:
+    FileNotFoundError, NotADirectoryError: it is not there or not a folder.
+  """
+  root = storage.Path(folder)
+  if not root.exists():
+    raise FileNotFoundError(f"--videos={folder}: there is no such folder")
+  if not root.is_dir():
+    raise NotADirectoryError(f"--videos={folder} is a file; give the folder that holds the videos")
+  prefixes = tuple(os.fspath(storage.Path(s)).rstrip("/") + "/" for s in skip)
+  media, signature, images, others = [], [], 0, 0
+  for path in storage.list_files(root):
+    if os.fspath(path).startswith(prefixes):
+      continue
+    name = path.relative_to(root).as_posix()
+    kind = _kind(path)
+    if kind == "media":
+      media.append(name)
+    images += kind == "image"
+    others += kind == "other"
+    if kind != "image":
+      stat = path.stat()
+      signature.append((name, int(stat.length), int((stat.mtime or 0) * 1000)))
+  return Listing(tuple(media), images, others, tuple(signature))
+
+
+def sidecar_captions(folder: Any, source: str) -> dict[str, str]:
+  """Reads the captions beside a video: `name.txt`, `name.json`, or the same after the full name.
+
+  A text file is one caption, named "sidecar". A JSON file may be a text, or an object with
+  `caption` or `text` (named "sidecar") and `captions`: an object of names and texts, or a list, of
+  which the first is "sidecar" and the others "sidecar_1" and so on. The rest of it is ignored.
+  """
+  path = storage.Path(folder) / source
+  captions: dict[str, str] = {}
+  for stem in (path.stem, path.name):
+    for suffix in (".json", ".txt"):
+      sidecar = path.parent / (stem + suffix)
+      if sidecar == path or not sidecar.exists():
+        continue
+      text = storage.read_bytes(sidecar).decode("utf-8", "replace").strip()
+      found = _captions_of_json(text) if suffix == ".json" else {"sidecar": text}
+      captions.update({name: caption for name, caption in found.items() if caption})
+  return captions
+
+
+def _captions_of_json(text: str) -> dict[str, str]:
+  try:
+    value = json.loads(text)
+  except ValueError:
+    return {}
+  if isinstance(value, str):
+    return {"sidecar": value.strip()}
+  if not isinstance(value, dict):
+    return {}
+  captions = {}
+  many = value.get("captions")
+  if isinstance(many, dict):
+    captions.update({str(k): v.strip() for k, v in many.items() if isinstance(v, str)})
+  elif isinstance(many, list):
+    texts = [v.strip() for v in many if isinstance(v, str)]
+    captions.update({f"sidecar_{i}" if i else "sidecar": v for i, v in enumerate(texts)})
+  for key in ("text", "caption"):
+    if isinstance(value.get(key), str):
+      captions["sidecar"] = value[key].strip()
+  return captions
+
+
+def _kind(path: Any) -> str:
+  suffix = path.suffix.lower()
+  if suffix in VIDEO_SUFFIXES or suffix in AUDIO_SUFFIXES:
+    return "media"
+  if suffix in IMAGE_SUFFIXES:
+    return "image"
+  if suffix in (".txt", ".json", ".srt", ".vtt", ".csv", ".md"):
+    return "other"
+  try:
+    with storage.open_read(path) as file:
+      return header_kind(file.read(_HEADER_BYTES))
+  except OSError:
+    return "other"
+
+
+def header_kind(head: bytes) -> str:
+  """Tells "media", "image" and "other" apart by a file's first bytes."""
+  if head[4:8] == b"ftyp":
+    return "image" if head[8:12] in _IMAGE_BRANDS else "media"
+  if head[:4] == b"RIFF":
+    return {b"AVI ": "media", b"WAVE": "media", b"WEBP": "image"}.get(head[8:12], "other")
+  starts = {
+    b"\x1aE\xdf\xa3": "media",  # Matroska, WebM
+    b"GIF8": "media",
+    b"OggS": "media",
+    b"FLV\x01": "media",
+    b"ID3": "media",
+    b"fLaC": "media",
+    b"0&\xb2u\x8ef\xcf\x11": "media",  # ASF, WMV
+    b".RMF": "media",
+    b"\x00\x00\x01\xba": "media",  # MPEG program stream
+    b"\x00\x00\x01\xb3": "media",  # MPEG video
+    b"YUV4MPEG2": "media",
+    b"DKIF": "media",
+    b"\x89PNG": "image",
+    b"\xff\xd8\xff": "image",
+    b"BM": "image",
+    b"II*\x00": "image",
+    b"MM\x00*": "image",
+  }
+  for start, kind in starts.items():
+    if head.startswith(start):
+      return kind
+  if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"):
+    return "media"  # QuickTime from before `ftyp`
+  if len(head) > 376 and head[0] == head[188] == head[376] == 0x47:
+    return "media"  # MPEG transport stream: a sync byte in each packet
+  return "other"
+
+
+def announced_frames(reader: video.FrameReader) -> int | None:
+  """Number of frames that the container promises; None where it does not say.
+
+  Many containers are wrong about it (AVI counts frames that it does not hold), so this is for
+  messages only.
+  """
+  stream = reader.stream
+  if stream.frames:
+    return stream.frames
+  announced_s = _announced_seconds(reader)
+  return round(announced_s * video.announced_fps(stream)) if announced_s else None
+
+
+def missing_part(reader: video.FrameReader, path: str) -> list[str]:
+  """Tells whether a file ends before its video does; call it after reading to the end.
+
+  Not every demuxer reports a truncated file: some simply stop. What gives it away is an index that
+  points past the end of the file, or, for containers without one, a duration that nothing reaches.
+
+  Returns:
+    What is missing, as error texts; empty for a whole file.
+  """
+  size = int(storage.Path(path).stat().length)
+  index_end = max((entry.pos + entry.size for entry in reader.stream.index_entries), default=0)
+  if index_end > size:
+    return [f"the file is truncated: its index points to byte {index_end} of {size}"]
+  name = reader.container.format.name
+  if name == "gif":
+    with storage.open_read(path) as file:
+      file.seek(-1, os.SEEK_END)
+      return [] if file.read(1) in b";\0" else ["the file is truncated: it lacks GIF's last byte"]
+  if "mp4" in name:
+    return []  # Its index is whole; edit lists make the duration something else.
+  announced_s = _announced_seconds(reader)
+  end_s = max(reader.end_s.values(), default=0.0)
+  if announced_s and end_s < 0.95 * announced_s - 0.5:
+    return [f"the file is truncated: it announces {announced_s:.2f} s and ends at {end_s:.2f} s"]
+  return []
+
+
+def _announced_seconds(reader: video.FrameReader) -> float | None:
+  tag = reader.stream.metadata.get("DURATION")  # Matroska, "00:00:13.077000000"
+  if tag and re.fullmatch(r"\d+:\d+:[\d.]+", tag):
+    hours, minutes, seconds = tag.split(":")
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+  if reader.stream.duration:
+    return float(reader.stream.duration * (reader.stream.time_base or 0))
+  return reader.container.duration / 1e6 if reader.container.duration else None

@@ -1,0 +1,159 @@
+"""The page to look at after a run: what was found, what was dropped, and where the thresholds lie.
+
+One file with everything inside: pictures as data URIs, charts as SVG.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+import dataclasses
+import itertools
+import math
+from typing import Any
+
+from etils import epath
+import jinja2
+
+from data_pipelines import analyse, ingest, select, tables
+from data_pipelines import config as config_lib
+
+_BINS = 40
+_CHART = (460, 120)  # width and height in pixels
+
+
+def render(
+  rows: Sequence[tables.Clip],
+  rejects: Sequence[tables.Reject],
+  shown: Sequence[analyse.Analysis],
+  listing: ingest.Listing,
+  config: config_lib.CurateConfig,
+) -> str:
+  """Renders the report.
+
+  Args:
+    rows: All clips with their verdict.
+    rejects: Files that gave none.
+    shown: Analyses of the sources to show one by one.
+    listing: What was in the folder.
+    config: The thresholds in force.
+
+  Returns:
+    An HTML page.
+  """
+  template = epath.resource_path("data_pipelines") / "report.html.j2"
+  environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+  by_source: dict[str, list[tables.Clip]] = {}
+  for row in sorted(rows, key=lambda c: (c.source, c.cut_start_frame)):
+    by_source.setdefault(row.source, []).append(row)
+  kept = [row for row in rows if row.kept]
+  return environment.from_string(template.read_text()).render(
+    listing=listing,
+    num_clips=len(rows),
+    num_kept=len(kept),
+    hours_kept=sum(row.seconds for row in kept) / 3600,
+    seconds_kept=sum(row.seconds for row in kept),
+    num_holdout=sum(bool(row.scores.get("holdout")) for row in kept),
+    reasons=sorted(Counter(r for row in rows for r in row.drop_reasons).items()),
+    rejects=sorted(rejects, key=lambda r: r.source),
+    charts=_charts(rows, config),
+    sources=[_source(a, by_source.get(a.source, [])) for a in shown if a.strip],
+    num_sources=len(listing.media),
+    settings=_settings(config),
+  )
+
+
+def _charts(rows: Sequence[tables.Clip], config: config_lib.CurateConfig) -> list[dict[str, Any]]:
+  bins = [b for row in rows if (b := select.motion_bin(row, config.select)) is not None]
+  threshold = select.motion_threshold(Counter(bins), config.select)
+  motion = [row.motion_score for row in rows if row.motion_score is not None]
+  seconds = [row.seconds for row in rows]
+  return [
+    _histogram("Motion score, pixels per second", motion, threshold, log=True),
+    _histogram("Length, seconds", seconds, config.select.min_seconds, log=False),
+  ]
+
+
+def _histogram(
+  title: str, values: Sequence[float], threshold: float, *, log: bool
+) -> dict[str, Any]:
+  """Bars and a threshold in chart coordinates; a logarithmic axis for values that span decades."""
+  width, height = _CHART
+
+  def scale(value: float) -> float:
+    return math.log10(max(value, 1e-3)) if log else value
+
+  points = [scale(v) for v in values] or [scale(threshold)]
+  low = min(*points, scale(threshold)) if log else 0.0
+  high = max(*points, scale(threshold), low + 1e-3)
+  counts = Counter(min(int((p - low) / (high - low) * _BINS), _BINS - 1) for p in points)
+  most = max(counts.values())
+
+  def label(position: float) -> str:
+    value = low + (high - low) * position
+    return f"{10**value if log else value:.3g}"
+
+  return {
+    "title": title,
+    "width": width,
+    "height": height,
+    "bars": [
+      {
+        "x": b * width / _BINS,
+        "y": height * (1 - count / most),
+        "height": height * count / most,
+        "width": width / _BINS - 1,
+        "count": count,
+        "dropped": low + (high - low) * (b + 0.5) / _BINS < scale(threshold),
+      }
+      for b, count in sorted(counts.items())
+    ],
+    "threshold": f"{threshold:.3g}",
+    "threshold_x": width * (scale(threshold) - low) / (high - low),
+    "ticks": [(width * p, label(p)) for p in (0.0, 0.25, 0.5, 0.75, 1.0)],
+    "below": sum(v < threshold for v in values),
+    "total": len(values),
+  }
+
+
+def _source(analysis: analyse.Analysis, rows: Sequence[tables.Clip]) -> dict[str, Any]:
+  seconds = max(analysis.seconds, 1e-6)
+  most = max([*analysis.curve, 30.0])
+  spans = len(analysis.curve) or 1
+  points = [
+    f"{100 * (i + 0.5) / spans:.2f},{40 - 38 * value / most:.2f}"
+    for i, value in enumerate(analysis.curve)
+  ]
+  return {
+    "name": analysis.source,
+    "seconds": analysis.seconds,
+    "reject": analysis.reject,
+    "strip": analysis.strip,
+    "curve": " ".join(points),
+    "rows": rows,
+    "info": rows[0] if rows else None,
+    "spans": [
+      {
+        "left": 100 * row.start_time_s / seconds,
+        "width": 100 * max(row.seconds, 0.0) / seconds,
+        "kept": row.kept,
+        "title": f"{row.start_time_s:.2f} to {row.end_time_s:.2f} s: "
+        + ("kept" if row.kept else ", ".join(row.drop_reasons)),
+      }
+      for row in rows
+    ],
+    # Between two shots the boundary lies in the middle of what neither of them stores.
+    "marks": [
+      {
+        "left": 50 * (before.end_time_s + after.start_time_s) / seconds,
+        "kind": after.start_boundary,
+      }
+      for before, after in itertools.pairwise(rows)
+    ],
+  }
+
+
+def _settings(config: config_lib.CurateConfig) -> list[tuple[str, str]]:
+  return [
+    (f"{section}.{key}", str(value))
+    for section, values in dataclasses.asdict(config).items()
+    for key, value in values.items()
+  ]

@@ -1,0 +1,165 @@
+"""`vidjax curate`: raw videos into annotated clips in shards.
+
+  vidjax curate --videos=DIR --out=DIR [--config=FILE.py[:variant]] [--config.select.min_seconds=2]
+      [--runner=DataflowRunner ...]
+
+Writes `clips.parquet` (every shot, kept or not, and why), `rejects.parquet` (files that gave none),
+`shards/` (ArrayRecord in TFDS layout, splits `train` and `holdout`) and `report.html`. Flags that
+are not ours go to Apache Beam. An interrupted run continues when it is started again; a finished
+one with the same videos and config returns at once.
+"""
+
+from collections import Counter
+import logging
+import os
+import sys
+import time
+from typing import Any
+
+from absl import flags
+from pyarrow import parquet
+
+from data_pipelines import analyse, ingest, progress
+from data_pipelines import config as config_lib
+from vidjax import command, errors, storage
+
+_VIDEOS = flags.DEFINE_string("videos", None, "Folder of videos, searched at any depth.")
+_OUT = flags.DEFINE_string("out", None, "Folder for the results; may be gs:// or s3://.")
+_CONFIG = flags.DEFINE_string(
+  "config", None, "Config file, FILE.py[:variant]; without it the defaults of pretraining."
+)
+_DONE = ".curated.json"
+
+
+def curate(
+  videos: str, out: str, config: config_lib.CurateConfig, beam_flags: list[str] | None = None
+) -> dict[str, Any]:
+  """Curates a folder of videos.
+
+  Args:
+    videos: Folder of videos.
+    out: Folder for the results.
+    config: Thresholds.
+    beam_flags: Flags for Apache Beam, such as ["--runner=DataflowRunner"].
+
+  Returns:
+    Summary: numbers of `sources`, `clips`, `kept`, `rejects`, and `dropped` by reason.
+
+  Raises:
+    FileNotFoundError, NotADirectoryError, ValueError: nothing to curate there.
+    errors.DataError: no clip was kept; the tables and the report are written all the same.
+    errors.NoSpaceError: the disk is full.
+  """
+  listing = ingest.list_media(videos, skip=[out])
+  if not listing.media:
+    raise ValueError(
+      f"--videos={videos}: no video found, only {listing.images} images and {listing.others} other "
+      "files"
+    )
+  key = config_lib.fingerprint(analyse.VERSION, config, listing.signature)
+  done = storage.Path(out) / _DONE
+  summary = _finished(done, key)
+  if summary is None:
+    _sweep(out)
+    _run(listing, videos, out, config, beam_flags or [])
+    summary = _summary(listing, out)
+    storage.write_json(done, {"key": key, "summary": summary})
+  else:
+    print(f"already done: {out} holds the result of the same videos and config", file=sys.stderr)
+  if not summary["kept"]:
+    reasons = [f"{name}: {count}" for name, count in sorted(summary["dropped"].items())]
+    reasons += [f"unreadable files: {summary['rejects']}"] if summary["rejects"] else []
+    raise errors.DataError(
+      f"no clip was kept of {summary['clips']} shots in {summary['sources']} files "
+      f"({', '.join(reasons)}); see {out}/report.html"
+    )
+  return summary
+
+
+def _run(
+  listing: ingest.Listing,
+  videos: str,
+  out: str,
+  config: config_lib.CurateConfig,
+  beam_flags: list[str],
+) -> None:
+  """Runs the graph; Beam is imported here, so that a finished run is recognised without it."""
+  logging.disable(logging.WARNING)  # Beam warns of parts for clouds that this run does not use.
+  import apache_beam as beam
+  from apache_beam.options import pipeline_options
+  from apache_beam.runners.portability import fn_api_runner
+
+  from data_pipelines import graph
+
+  logging.disable(logging.NOTSET)
+  logging.getLogger("apache_beam").setLevel(logging.WARNING)
+  options = pipeline_options.PipelineOptions(beam_flags)
+  runner = options.view_as(pipeline_options.StandardOptions).runner
+  direct = options.view_as(pipeline_options.DirectOptions)
+  if runner in (None, "DirectRunner"):
+    # Beam's own DirectRunner first tries to fetch a helper program from the net. PyAV and OpenCV
+    # work outside of Python's lock, so threads are enough to use the cores.
+    runner = fn_api_runner.FnApiRunner()
+    if direct.direct_running_mode == "in_memory" and direct.direct_num_workers == 1:
+      direct.direct_running_mode = "multi_threading"
+      direct.direct_num_workers = min(os.cpu_count() or 1, len(listing.media))
+  with progress.shown():
+    progress.start("analyse", len(listing.media))
+    progress.start("encode", len(listing.media))
+    pipeline = beam.Pipeline(runner=runner, options=options)
+    paths = graph.Paths(videos.rstrip("/"), out.rstrip("/"))
+    graph.build(pipeline, listing, paths, config)
+    try:
+      pipeline.run().wait_until_finish()
+    except Exception as error:
+      reason = graph.user_error(error)
+      if reason is error:
+        raise
+      raise reason from error
+  storage.remove(paths.encoded)
+
+
+def _finished(done: Any, key: str) -> dict[str, Any] | None:
+  if not done.exists():
+    return None
+  found = storage.read_json(done)
+  return found["summary"] if found["key"] == key else None
+
+
+def _sweep(out: str) -> None:
+  """Takes away the mark of an earlier result, and what a killed run left unfinished."""
+  storage.remove(storage.Path(out) / _DONE)
+
+
+def _summary(listing: ingest.Listing, out: str) -> dict[str, Any]:
+  with storage.local_copy(f"{out}/clips.parquet") as local:
+    clips = parquet.read_table(local, columns=["kept", "drop_reasons"]).to_pylist()
+  with storage.local_copy(f"{out}/rejects.parquet") as local:
+    rejects = parquet.read_metadata(local).num_rows
+  return {
+    "sources": len(listing.media),
+    "clips": len(clips),
+    "kept": sum(row["kept"] for row in clips),
+    "dropped": dict(Counter(reason for row in clips for reason in row["drop_reasons"])),
+    "rejects": rejects,
+  }
+
+
+def main() -> None:
+  """Reads the flags and curates."""
+  for name, value in (("videos", _VIDEOS.value), ("out", _OUT.value)):
+    if not value:
+      raise ValueError(f"--{name} is missing: vidjax curate --videos=DIR --out=DIR")
+  config = config_lib.load(_CONFIG.value, command.config_overrides())
+  start = time.monotonic()
+  summary = curate(_VIDEOS.value, _OUT.value, config, command.unknown_flags())
+  dropped = ", ".join(f"{count} {name}" for name, count in sorted(summary["dropped"].items()))
+  print(
+    f"{summary['sources']} files ({summary['rejects']} rejected), {summary['clips']} shots, "
+    f"{summary['kept']} kept ({dropped or 'none'} dropped) in {time.monotonic() - start:.0f} s: "
+    f"{_OUT.value}/report.html"
+  )
+
+
+if __name__ == "__main__":
+  command.run(main, pass_unknown=True)

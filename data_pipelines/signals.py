@@ -1,0 +1,202 @@
+"""The one decode pass: everything that later stages want to know about a video's frames.
+
+Decoding is what curation costs, so each source is decoded once, and cut detection, flow, hashes and
+the report all work on what is kept here: small frames and a few numbers.
+
+Legend: T frames, H W pixels, C channels (RGB).
+"""
+
+from collections.abc import Callable
+import dataclasses
+
+import cv2
+import numpy as np
+
+from data_pipelines import ingest
+from vidjax.data import video
+
+SMALL_SIDE = 64  # shorter side of the frames that cuts are judged on
+TINY_SIDE = 16  # and of those that are kept for dissolves, flow and hashes (SVD, appendix C)
+_MAX_STRIP = 48
+# Below this mean change a frame is never a cut, so the costlier comparisons are skipped.
+_CANDIDATE_DIFFERENCE = 4.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Jump:
+  """How a frame differs from the one before, where they differ enough to matter.
+
+  Attributes:
+    correlation: Best normalised correlation over small shifts; near 1 for the same scene, moved.
+    unexplained: What remains of the difference when the flow between the frames is undone; near 1
+      for new content, below about 0.6 for motion.
+    beyond_gain: What remains when one gain and offset are undone; small for a change of light.
+  """
+
+  correlation: float
+  unexplained: float
+  beyond_gain: float
+
+
+@dataclasses.dataclass
+class Signals:
+  """What the pass over one video found.
+
+  Attributes:
+    times_s: (T,) float64 presentation times from the first frame on.
+    end_s: When the last frame ends.
+    difference: (T,) float32 mean absolute RGB difference to the previous frame; 0 for the first.
+    jumps: Closer comparison at frames that differ much, by frame number.
+    tiny: (T, 16 or more, 16 or more, 3) uint8 frames with a shorter side of 16, upright.
+    strip: (time, frame) of up to 48 small frames, evenly spread, for the report.
+    width: Displayed width, after rotation and pixel aspect.
+    height: Displayed height.
+    rotation: Degrees, as the container states it.
+    fps: Frame rate that the container announces.
+    errors: What the decoder complained about.
+    frames_expected: What the container announces.
+  """
+
+  times_s: np.ndarray
+  end_s: float
+  difference: np.ndarray
+  jumps: dict[int, Jump]
+  tiny: np.ndarray
+  strip: list[tuple[float, np.ndarray]]
+  width: int
+  height: int
+  rotation: int
+  fps: float
+  errors: list[str]
+  frames_expected: int | None
+
+  @property
+  def num_frames(self) -> int:
+    """Frames decoded."""
+    return len(self.times_s)
+
+
+def read_signals(path: str, on_frame: Callable[[int, int | None], None] | None = None) -> Signals:
+  """Decodes a local video once.
+
+  Args:
+    path: A local file.
+    on_frame: Called now and then with (frames so far, frames expected), for a progress bar.
+
+  Raises:
+    video.NoVideoError: no video stream.
+    av.error.FFmpegError: it cannot be opened at all.
+  """
+  times_s, difference, tiny, strip = [], [], [], []
+  jumps: dict[int, Jump] = {}
+  previous = None
+  strip_step = 1
+  width = height = rotation = 0
+  with video.FrameReader(path) as reader:
+    expected = ingest.announced_frames(reader)
+    for frame in reader:
+      if frame.index == 0:
+        width, height = video.upright_size(frame.picture, reader.stream)
+        rotation = frame.picture.rotation
+      size = _scaled(width, height, SMALL_SIDE)
+      small_HWC = video.upright_rgb(frame.picture, reader.stream, size)
+      change = 0.0
+      if previous is not None:
+        change = float(cv2.absdiff(small_HWC, previous).mean())
+        if change >= _CANDIDATE_DIFFERENCE:
+          jumps[frame.index] = _compare(previous, small_HWC)
+      times_s.append(frame.time_s)
+      difference.append(change)
+      tiny_size = _scaled(width, height, TINY_SIDE)
+      tiny.append(cv2.resize(small_HWC, tiny_size, interpolation=cv2.INTER_AREA))
+      if frame.index % strip_step == 0:
+        strip.append((frame.time_s, small_HWC))
+        if len(strip) > _MAX_STRIP:
+          strip, strip_step = strip[::2], strip_step * 2
+      previous = small_HWC
+      if on_frame and frame.index % 50 == 0:
+        on_frame(frame.index, expected)
+    errors = reader.errors + ingest.missing_part(reader, path)
+    fps = video.announced_fps(reader.stream)
+  last_s = times_s[-1] - times_s[-2] if len(times_s) > 1 else 1 / fps
+  return Signals(
+    times_s=np.asarray(times_s, np.float64),
+    end_s=times_s[-1] + last_s if times_s else 0.0,
+    difference=np.asarray(difference, np.float32),
+    jumps=jumps,
+    tiny=np.stack(tiny) if tiny else np.zeros((0, TINY_SIDE, TINY_SIDE, 3), np.uint8),
+    strip=strip,
+    width=width,
+    height=height,
+    rotation=rotation,
+    fps=fps,
+    errors=errors,
+    frames_expected=expected,
+  )
+
+
+def _scaled(width: int, height: int, side: int) -> tuple[int, int]:
+  scale = side / min(width, height)
+  return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _compare(before_HWC: np.ndarray, after_HWC: np.ndarray) -> Jump:
+  before_HW = cv2.cvtColor(before_HWC, cv2.COLOR_RGB2GRAY)
+  after_HW = cv2.cvtColor(after_HWC, cv2.COLOR_RGB2GRAY)
+  raw = max(float(cv2.absdiff(before_HWC, after_HWC).mean()), 1e-6)
+  return Jump(
+    correlation=_shift_correlation(before_HW, after_HW),
+    unexplained=_warp_residual(before_HWC, before_HW, after_HWC, after_HW) / raw,
+    beyond_gain=_gain_residual(before_HWC, after_HWC) / raw,
+  )
+
+
+def _shift_correlation(before_HW: np.ndarray, after_HW: np.ndarray) -> float:
+  margin = round(0.15 * min(before_HW.shape))
+  template_HW = before_HW[margin:-margin, margin:-margin]
+  if template_HW.std() < 1 or after_HW.std() < 1:
+    return 0.0  # A flat frame correlates with nothing; the formula would divide by zero.
+  return float(cv2.matchTemplate(after_HW, template_HW, cv2.TM_CCOEFF_NORMED).max())
+
+
+def _warp_residual(
+  before_HWC: np.ndarray, before_HW: np.ndarray, after_HWC: np.ndarray, after_HW: np.ndarray
+) -> float:
+  flow_HW2 = farneback(after_HW, before_HW)
+  height, width = after_HW.shape
+  x_HW, y_HW = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+  warped_HWC = cv2.remap(
+    before_HWC,
+    x_HW + flow_HW2[..., 0],
+    y_HW + flow_HW2[..., 1],
+    cv2.INTER_LINEAR,
+    borderMode=cv2.BORDER_REPLICATE,
+  )
+  return float(cv2.absdiff(warped_HWC, after_HWC).mean())
+
+
+def _gain_residual(before_HWC: np.ndarray, after_HWC: np.ndarray) -> float:
+  before, after = before_HWC.astype(np.float32).ravel(), after_HWC.astype(np.float32).ravel()
+  before -= before.mean()
+  after -= after.mean()
+  gain = float(before @ after) / max(float(before @ before), 1e-6)
+  return float(np.abs(after - gain * before).mean())
+
+
+def farneback(first_HW: np.ndarray, second_HW: np.ndarray) -> np.ndarray:
+  """Dense flow from the first gray frame to the second, (H, W, 2) pixels.
+
+  OpenCV's usual settings, which are also video2dataset's, the tool behind SVD's data.
+  """
+  return cv2.calcOpticalFlowFarneback(
+    first_HW,
+    second_HW,
+    None,  # type: ignore[arg-type]
+    pyr_scale=0.5,
+    levels=3,
+    winsize=15,
+    iterations=3,
+    poly_n=5,
+    poly_sigma=1.2,
+    flags=0,
+  )
