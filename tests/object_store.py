@@ -108,7 +108,7 @@ def serve() -> Iterator[Store]:
     thread.join()
 
 
-class _Refused(Exception):
+class _Refused(Exception):  # noqa: N818
   def __init__(self, status: int):
     self.status = status
 
@@ -129,7 +129,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   def do_GET(self):
     self._answer()
 
-  do_POST = do_PUT = do_DELETE = do_GET
+  do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
 
   def log_message(self, format, *args):
     pass

@@ -1,0 +1,83 @@
+"""Warm starts: what is copied, widened, kept and refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vidjax.checkpoint import warm_start
+from vidjax.errors import CheckpointError
+
+
+def _params(**shapes) -> dict[str, jax.Array]:
+  keys = jax.random.split(jax.random.key(len(shapes)), len(shapes))
+  names = (name.replace("__", ".") for name in shapes)
+  return {
+    name: jax.random.normal(key, shape)
+    for name, key, shape in zip(names, keys, shapes.values(), strict=True)
+  }
+
+
+def test_copies_equal_names_and_keeps_the_rest():
+  init = _params(mid__kernel=(3, 4), temporal__kernel=(2, 2))
+  source = {"mid.kernel": np.ones((3, 4), np.float32)}
+  params, report = warm_start(init, source)
+  np.testing.assert_array_equal(params["mid.kernel"], 1)
+  assert params["temporal.kernel"] is init["temporal.kernel"]
+  assert report.copied == ("mid.kernel",)
+  assert report.fresh == ("temporal.kernel",)
+  assert "1 fresh (temporal.kernel)" in str(report)
+
+
+def test_new_input_channels_change_nothing():
+  init = _params(conv_in__kernel=(3, 3, 8, 16))
+  source = _params(conv_in__kernel=(3, 3, 4, 16))
+  params, report = warm_start(init, source)
+  x = jax.random.normal(jax.random.key(1), (1, 5, 5, 8))
+
+  def conv(x, kernel):
+    return jax.lax.conv_general_dilated(
+      x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+  before = conv(x[..., :4], source["conv_in.kernel"])
+  np.testing.assert_allclose(conv(x, params["conv_in.kernel"]), before, rtol=1e-5, atol=1e-5)
+  assert report.widened == ("conv_in.kernel",)
+
+
+def test_result_has_dtype_and_sharding_of_the_model():
+  mesh = jax.make_mesh((8,), ("fsdp",))
+  sharding = jax.sharding.NamedSharding(mesh, jax.P("fsdp"))
+  init = {"a": jax.device_put(jnp.zeros((8, 2)), sharding)}
+  params, _ = warm_start(init, {"a": np.ones((8, 2), jnp.bfloat16)})
+  assert params["a"].dtype == jnp.float32
+  assert params["a"].sharding == sharding
+  np.testing.assert_array_equal(np.asarray(params["a"]), 1)
+
+
+@pytest.mark.parametrize(
+  ("name", "here", "there"),
+  [
+    ("mid__kernel", (3, 4), (3, 5)),
+    ("mid__kernel", (3, 3, 8, 4), (3, 3, 4, 4)),  # only conv_in may grow
+    ("conv_in__kernel", (3, 3, 4, 4), (3, 3, 8, 4)),  # and never shrink
+    ("conv_in__kernel", (3, 3, 8, 4), (3, 3, 4, 5)),
+  ],
+)
+def test_other_shapes_are_refused_by_name(name, here, there):
+  with pytest.raises(CheckpointError) as error:
+    warm_start(_params(**{name: here}), _params(**{name: there}))
+  for part in (name.replace("__", "."), str(here), str(there)):
+    assert part in str(error.value)
+
+
+def test_unknown_source_parameters():
+  init, source = _params(a=(2,)), _params(a=(2,), extra=(3,))
+  with pytest.raises(CheckpointError, match="lacks: extra"):
+    warm_start(init, source)
+  assert warm_start(init, source, allow_dropped=True)[1].dropped == ("extra",)
+
+
+def test_nothing_in_common():
+  with pytest.raises(CheckpointError, match="no name in common"):
+    warm_start(_params(a=(2,)), _params(b=(2,)), allow_dropped=True)

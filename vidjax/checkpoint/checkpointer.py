@@ -1,0 +1,247 @@
+"""Saves and restores the training state, so that a run can trust what it resumes from.
+
+* A step counts when it was written to the end; the disk is asked each time.
+* Every leaf has a checksum, compared after each restore. A damaged step is set aside and the next
+  older one taken. A step that is whole but does not fit the run is an error: never a fresh start.
+* A state with NaN or infinity is not saved: it would push the good steps out.
+* An error of the background writer surfaces at the next call.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import threading
+from typing import Any
+
+from absl import logging
+import jax
+from jax.experimental import multihost_utils
+import numpy as np
+
+from vidjax import storage
+from vidjax.checkpoint import layout, orbax_io
+from vidjax.checkpoint.fingerprint import fingerprint_host, fingerprints
+from vidjax.errors import CheckpointError, NonFiniteError, NoSpaceError, is_no_space
+
+_SPARE = 1.1  # of the state's size has to be free before a save; compression is not counted on
+
+
+class DamagedError(CheckpointError):
+  """The bytes on disk are not those that were saved."""
+
+
+class Checkpointer:
+  """Checkpoints of one run; every process of the run makes one and calls it alike.
+
+  Attributes:
+    directory: folder of the steps, local, `gs://` or `s3://`.
+    keep: how many of the newest complete steps stay.
+  """
+
+  def __init__(self, directory: storage.PathLike, keep: int):
+    if keep < 1:
+      raise ValueError(f"checkpoint.keep={keep}: at least one checkpoint has to stay")
+    self.directory = storage.Path(directory)
+    if storage.is_local(directory):
+      self.directory = self.directory.absolute()
+    self.keep = keep
+    self._writer = orbax_io.make_writer()
+    self._writing: int | None = None
+    self._cleaner: threading.Thread | None = None
+
+  def save(self, step: int, state: Any, position: dict[str, Any]) -> bool:
+    """Saves in the background; returns as soon as `state` may be donated or changed.
+
+    Args:
+      step: number of updates completed.
+      state: pytree of `jax.Array`.
+      position: where the run is, as JSON values: data position, samples, config fingerprint.
+
+    Returns:
+      False if this step is complete on disk already.
+
+    Raises:
+      NonFiniteError: the state has NaN or infinity.
+      NoSpaceError: the disk has no room for it, or had none for the save before.
+      CheckpointError: the save before failed in the background.
+    """
+    self._finish()
+    if _agreed(layout.is_complete(self.directory / str(step))):
+      return False
+    leaves = layout.flatten(state)
+    checksums, broken = fingerprints(leaves)
+    if broken:
+      raise NonFiniteError(
+        f"step {step} is not saved, it has NaN or infinity in {layout.shorten(broken)}"
+      )
+    self._check_space(step, leaves)
+    record = layout.Record(
+      position,
+      {k: layout.Leaf(v.shape, str(v.dtype), checksums[k]) for k, v in leaves.items()},
+    )
+    self._writing = step
+    with _in_our_words(self.directory / str(step)):
+      orbax_io.write(self._writer, self.directory / str(step), leaves, record)
+    return True
+
+  def latest_step(self) -> int | None:
+    """Newest complete step on disk; None if there is none."""
+    steps = layout.complete_steps(self.directory)
+    latest = _from_first_process(steps[-1] if steps else -1)
+    return None if latest < 0 else latest
+
+  def position(self, step: int) -> dict[str, Any]:
+    """What `save` was given as `position` for this step."""
+    return layout.read_record(self.directory / str(step)).position
+
+  def restore(self, step: int, abstract_state: Any) -> Any:
+    """Restores a step straight into the shardings asked for, on whatever mesh.
+
+    Args:
+      step: a complete step.
+      abstract_state: the state with `jax.ShapeDtypeStruct` leaves, each with its sharding.
+
+    Raises:
+      CheckpointError: there is no such step, or it does not fit: the message names the leaf and
+        both shapes.
+      DamagedError: what was read is not what was saved.
+    """
+    path = self.directory / str(step)
+    if not layout.is_complete(path):
+      have = layout.complete_steps(self.directory)
+      raise CheckpointError(f"no complete checkpoint {path}: complete steps are {have}")
+    wanted = layout.flatten(abstract_state)
+    record = _record_of(path)
+    layout.check_fit(path, record, wanted)
+    return layout.unflatten(abstract_state, read_verified(path, record, wanted))
+
+  def restore_latest(self, abstract_state: Any) -> tuple[int, Any, dict[str, Any]] | None:
+    """Restores the newest step that is whole, setting damaged ones aside.
+
+    Returns:
+      The step, the state and the position; None where nothing was ever saved.
+
+    Raises:
+      CheckpointError: the newest whole step does not fit, or all steps are damaged.
+    """
+    damaged = []
+    while (step := self.latest_step()) is not None:
+      state, why = None, ""
+      try:
+        state = self.restore(step, abstract_state)
+      except DamagedError as exc:
+        why = str(exc)
+      if _agreed(state is not None):
+        return step, state, self.position(step)
+      damaged.append(step)
+      logging.warning("set aside: %s", why or f"another host could not read step {step}")
+      if jax.process_index() == 0:
+        layout.set_aside(self.directory / str(step), why)
+      _agreed(True)  # nobody looks for the newest step before the mark is there
+    if damaged:
+      raise CheckpointError(f"all checkpoints in {self.directory} are damaged: {damaged}")
+    return None
+
+  def wait(self) -> None:
+    """Waits until the last save is complete on disk; raises what went wrong with it."""
+    self._finish()
+    if self._cleaner is not None:
+      self._cleaner.join()
+
+  def close(self) -> None:
+    """Waits as `wait` does, and releases threads; the object is of no use afterwards."""
+    try:
+      self.wait()
+    finally:
+      self._writer.close()
+
+  def __enter__(self) -> "Checkpointer":
+    return self
+
+  def __exit__(self, *exc_info) -> None:
+    self.close()
+
+  def _finish(self) -> None:
+    """Waits for the writer, then removes old steps without letting the run wait for that."""
+    if self._writing is None:
+      return
+    step, self._writing = self._writing, None
+    with _in_our_words(self.directory / str(step)):
+      self._writer.wait_until_finished()
+    if jax.process_index() == 0:
+      if self._cleaner is not None:
+        self._cleaner.join()
+      self._cleaner = threading.Thread(target=self._clean, name="remove-old-checkpoints")
+      self._cleaner.start()
+
+  def _clean(self) -> None:
+    try:
+      layout.remove_old(self.directory, self.keep)
+    except Exception:
+      # A step too many does no harm, and the next save tries again.
+      logging.exception("could not remove old checkpoints in %s", self.directory)
+
+  def _check_space(self, step: int, leaves: dict[str, jax.Array]) -> None:
+    free = storage.free_space(self.directory)
+    need = int(_SPARE * sum(leaf.nbytes for leaf in leaves.values()))
+    if free is not None and free < need:
+      raise NoSpaceError(
+        f"step {step} is not saved: {self.directory} has {free / 1e9:.2f} GB free,"
+        f" the state needs {need / 1e9:.2f} GB; free some or lower checkpoint.keep"
+      )
+
+
+def read_verified(
+  step: storage.Path, record: layout.Record, wanted: dict[str, Any]
+) -> dict[str, Any]:
+  """Reads leaves of a step and compares their checksums (see `orbax_io.read`).
+
+  Raises:
+    DamagedError: they cannot be read, or are not what was saved.
+  """
+  try:
+    leaves = orbax_io.read(step, wanted)
+  except Exception as exc:
+    if is_no_space(exc) or isinstance(exc, MemoryError):
+      raise
+    why = str(exc).split(" [")[0]  # the rest is a page of storage specification
+    raise DamagedError(f"checkpoint {step} cannot be read: {why}") from exc
+  on_device = {k: v for k, v in leaves.items() if isinstance(v, jax.Array)}
+  checksums, _ = fingerprints(on_device)
+  checksums |= {k: fingerprint_host(v) for k, v in leaves.items() if k not in on_device}
+  wrong = [name for name, value in checksums.items() if value != record.leaves[name].checksum]
+  if wrong:
+    raise DamagedError(f"checkpoint {step} is damaged: checksum differs in {layout.shorten(wrong)}")
+  return leaves
+
+
+def _record_of(step: storage.Path) -> layout.Record:
+  """Record of a complete step, which cannot be missing unless the step is damaged."""
+  try:
+    return layout.read_record(step)
+  except CheckpointError as exc:
+    raise DamagedError(str(exc)) from exc
+
+
+@contextlib.contextmanager
+def _in_our_words(step: storage.Path) -> Iterator[None]:
+  """Says what went wrong with a save."""
+  try:
+    yield
+  except Exception as exc:
+    if is_no_space(exc):
+      raise NoSpaceError(f"no space left to save {step}: older steps are intact") from exc
+    raise CheckpointError(f"saving {step} failed, older steps are intact: {exc}") from exc
+
+
+def _agreed(mine: bool) -> bool:
+  """Whether it holds on every process."""
+  if jax.process_count() == 1:
+    return mine
+  return bool(np.all(multihost_utils.process_allgather(np.asarray(mine))))
+
+
+def _from_first_process(value: int) -> int:
+  """Lets one process look at the disk, for the others may look a moment later."""
+  if jax.process_count() == 1:
+    return value
+  return int(multihost_utils.broadcast_one_to_all(np.asarray(value, np.int32)))

@@ -1,0 +1,54 @@
+"""The only module that knows Orbax: writes and reads one step of flat, named arrays.
+
+Orbax gives asynchronous writing from all hosts, reading straight into target shardings, and
+stepwise commit. Choosing steps, keeping, and judging what is good stays with us (`layout`).
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from vidjax import storage
+from vidjax.checkpoint.layout import RECORD, STATE, Record
+
+Writer = ocp.AsyncCheckpointer
+
+
+def make_writer() -> Writer:
+  """Makes the object that writes steps in the background; one for each folder of checkpoints."""
+  return ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler(STATE, RECORD))
+
+
+def write(writer: Writer, step: storage.Path, leaves: dict[str, jax.Array], record: Record) -> None:
+  """Copies the arrays to host memory, then writes them in the background.
+
+  What is at `step` already, half-written or damaged, is replaced.
+  """
+  args = ocp.args.Composite(
+    **{STATE: ocp.args.PyTreeSave(leaves), RECORD: ocp.args.JsonSave(record.to_json())}
+  )
+  writer.save(step, args, force=True)
+
+
+def read(step: storage.Path, wanted: dict[str, Any]) -> dict[str, Any]:
+  """Reads some arrays of a step.
+
+  Args:
+    step: folder of a complete step.
+    wanted: `jax.ShapeDtypeStruct` by name. With a sharding the array comes as a `jax.Array` laid
+      out so, each host reading only its parts; without one, as a numpy array on every host.
+  """
+  restore_args = {name: _restore_args(leaf) for name, leaf in wanted.items()}
+  args = ocp.args.PyTreeRestore(item=wanted, restore_args=restore_args, partial_restore=True)
+  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    return reader.restore(step / STATE, args)
+
+
+def _restore_args(leaf: jax.ShapeDtypeStruct) -> ocp.RestoreArgs:
+  if leaf.sharding is None:
+    return ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype)
+  return ocp.ArrayRestoreArgs(
+    sharding=leaf.sharding, global_shape=leaf.shape, dtype=leaf.dtype, strict=True
+  )

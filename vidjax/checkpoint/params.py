@@ -1,0 +1,59 @@
+"""Reads only the weights of a checkpoint: for sampling, export and the start of the next stage."""
+
+from typing import Any, Literal
+
+import jax
+
+from vidjax import storage
+from vidjax.checkpoint import layout
+from vidjax.checkpoint.checkpointer import read_verified
+from vidjax.errors import CheckpointError
+
+Which = Literal["ema", "raw"]
+
+
+def restore_params(
+  path: storage.PathLike,
+  which: Which = "ema",
+  shardings: dict[str, jax.sharding.Sharding] | None = None,
+) -> dict[str, Any]:
+  """Reads the weights of a step, without its optimizer state.
+
+  Args:
+    path: a training workdir or its folder of checkpoints (newest complete step), or one step.
+    which: `ema` for the averaged weights, and the trained ones where there is no average (weights
+      that were frozen); `raw` for the weights as trained.
+    shardings: layout for each name, in which the arrays come as `jax.Array`; names not in it, and
+      all without it, come as numpy arrays in host memory.
+
+  Returns:
+    Array by flat parameter name, in the dtype in which it was saved.
+
+  Raises:
+    CheckpointError: no complete step, no averaged weights in it, or it is damaged.
+    ValueError: `which` is neither `ema` nor `raw`.
+  """
+  if which not in ("ema", "raw"):
+    raise ValueError(f"params={which!r}: choose 'ema' or 'raw'")
+  step = layout.find_step(path)
+  record = layout.read_record(step)
+  sources = {name: f"params/{name}" for name in _below(record, "params")}
+  if not sources:
+    raise CheckpointError(f"checkpoint {step} has no params")
+  if which == "ema":
+    averaged = _below(record, "ema")
+    if not averaged:
+      raise CheckpointError(f"checkpoint {step} has no averaged weights: choose params 'raw'")
+    sources |= {name: f"ema/{name}" for name in averaged}
+  wanted = {}
+  for name, source in sources.items():
+    leaf = record.leaves[source]
+    sharding = (shardings or {}).get(name)
+    wanted[source] = jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+  leaves = read_verified(step, record, wanted)
+  return {name: leaves[source] for name, source in sources.items()}
+
+
+def _below(record: layout.Record, top: str) -> list[str]:
+  """Names of the leaves under one branch of the state."""
+  return [name.removeprefix(f"{top}/") for name in record.leaves if name.startswith(f"{top}/")]
