@@ -4,7 +4,7 @@ Every set gets the Fréchet distance of its frames (`appearance`), of its frame-
 (`motion`), their sum (`distance`), and how much it moves at all (`frame_difference`). One half of
 the real windows against the other is the floor that sampling alone leaves.
 
-Legend: N windows, T frames, H W pixels, C channels.
+Legend: N windows, T frames, H W pixels, C channels, K features.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ import dataclasses
 import numpy as np
 
 from vidjax.metrics import random_features
-from vidjax.metrics.frechet import FeatureStats, frechet_from_stats, merge
+from vidjax.metrics.frechet import FeatureStats, frechet_from_stats
 from vidjax.metrics.intervals import GROUPS, Estimate, jackknife
 
 REAL_SPLIT = "real_split"  # name of the floor
@@ -26,12 +26,25 @@ UNITS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class _Window:
-  """What is kept of one window: statistics of its frames and of its pairs, and how it moves."""
+class Measured:
+  """What is kept of one set of windows.
 
-  appearance: FeatureStats
-  motion: FeatureStats
-  frame_difference: float
+  Attributes:
+    appearance: (N, T, K) float32 features of frames.
+    motion: (N, T - 1, K) float32 features of consecutive pairs.
+    frame_difference: (N,) float64 mean absolute difference of consecutive frames, 8-bit levels.
+  """
+
+  appearance: np.ndarray
+  motion: np.ndarray
+  frame_difference: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.frame_difference)
+
+  def part(self, keep_N: np.ndarray) -> "Measured":
+    """The windows for which `keep_N` is true."""
+    return Measured(self.appearance[keep_N], self.motion[keep_N], self.frame_difference[keep_N])
 
 
 def compare(
@@ -39,7 +52,7 @@ def compare(
   fakes: Mapping[str, np.ndarray],
   progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, dict[str, Estimate]]:
-  """Distances of each generated set to the real windows.
+  """Distances of each generated set to the real windows: `measure` and `distances` in one.
 
   Args:
     real_NTHWC: float32 RGB in [0, 1]; at least 4 windows of at least 2 frames.
@@ -47,60 +60,76 @@ def compare(
     progress: is told the number of windows done so far, of all sets together.
 
   Returns:
-    name -> {"distance", "appearance", "motion", "frame_difference"}, with "real_split" first. The
-    95 % intervals come from leaving out whole windows, since frames of one are not independent.
+    name -> {"distance", "appearance", "motion", "frame_difference"}, with "real_split" first.
 
   Raises:
     ValueError: a set is too small, of another shape, out of range, or not finite; names the set.
   """
+  real, measured = measure(real_NTHWC, fakes, progress)
+  return distances(real, measured)
+
+
+def measure(
+  real_NTHWC: np.ndarray,
+  fakes: Mapping[str, np.ndarray],
+  progress: Callable[[int], None] = lambda done: None,
+) -> tuple[Measured, dict[str, Measured]]:
+  """Features of the real windows and of each generated set; arguments as for `compare`."""
   _check("real", real_NTHWC, real_NTHWC.shape[1:], at_least=4)
   for name, fake_NTHWC in fakes.items():
     _check(name, fake_NTHWC, real_NTHWC.shape[1:], at_least=2)
-  done, measured = 0, {}
-  for name, video_NTHWC in {"real": real_NTHWC, **fakes}.items():
-    measured[name] = []
+  measured, done = [], 0
+  for video_NTHWC in (real_NTHWC, *fakes.values()):
+    features, moved = [], []
     for video_THWC in video_NTHWC:
-      measured[name].append(_measure(video_THWC))
+      features.append(random_features.features(video_THWC))
+      moved.append(np.abs(np.diff(video_THWC.astype(np.float64), axis=0)).mean() * 255)
       done += 1
       progress(done)
-  real = measured.pop("real")
-  result = {REAL_SPLIT: _distances(real[::2], real[1::2])}
-  return result | {name: _distances(real, fake) for name, fake in measured.items()}
+    appearance, motion = (np.stack(branch) for branch in zip(*features, strict=True))
+    measured.append(Measured(appearance, motion, np.array(moved)))
+  return measured[0], dict(zip(fakes, measured[1:], strict=True))
 
 
-def _measure(video_THWC: np.ndarray) -> _Window:
-  appearance_TK, motion_PK = random_features.features(video_THWC)
-  difference = np.abs(np.diff(video_THWC.astype(np.float64), axis=0)).mean() * 255
-  return _Window(FeatureStats.of(appearance_TK), FeatureStats.of(motion_PK), float(difference))
+def distances(real: Measured, fakes: Mapping[str, Measured]) -> dict[str, dict[str, Estimate]]:
+  """Distances of measured sets, see `compare`.
+
+  The 95 % intervals come from leaving out whole windows, since frames of one are not independent.
+  """
+  even = np.arange(len(real)) % 2 == 0
+  pairs = {REAL_SPLIT: (real.part(even), real.part(~even))}
+  pairs |= {name: (real, fake) for name, fake in fakes.items()}
+  return {name: _estimates(*pair) for name, pair in pairs.items()}
 
 
-def _distances(real: list[_Window], fake: list[_Window]) -> dict[str, Estimate]:
+def _estimates(real: Measured, fake: Measured) -> dict[str, Estimate]:
   groups = min(GROUPS, len(real), len(fake))
-  without = [
-    _terms(_leave_out(real, g, groups), _leave_out(fake, g, groups)) for g in range(groups)
-  ]
+
+  def without(group: int) -> dict[str, float]:
+    return _terms(*(side.part(np.arange(len(side)) % groups != group) for side in (real, fake)))
+
+  left_out = [without(group) for group in range(groups)] if groups > 2 else []
   return {
-    name: jackknife(value, lambda g, n=name: without[g][n], groups, UNITS[name], lowest=0.0)
+    name: jackknife(value, lambda g, n=name: left_out[g][n], groups, UNITS[name], lowest=0.0)
     for name, value in _terms(real, fake).items()
   }
 
 
-def _terms(real: list[_Window], fake: list[_Window]) -> dict[str, float]:
-  def distance(branch: str) -> float:
-    sides = [merge(getattr(window, branch) for window in side) for side in (real, fake)]
-    return frechet_from_stats(*sides)
-
-  appearance, motion = distance("appearance"), distance("motion")
+def _terms(real: Measured, fake: Measured) -> dict[str, float]:
+  appearance = _frechet(real.appearance, fake.appearance)
+  motion = _frechet(real.motion, fake.motion)
   return {
     "distance": appearance + motion,
     "appearance": appearance,
     "motion": motion,
-    "frame_difference": float(np.mean([window.frame_difference for window in fake])),
+    "frame_difference": float(fake.frame_difference.mean()),
   }
 
 
-def _leave_out(windows: list[_Window], group: int, groups: int) -> list[_Window]:
-  return [window for i, window in enumerate(windows) if i % groups != group]
+def _frechet(real_NTK: np.ndarray, fake_NTK: np.ndarray) -> float:
+  dims = real_NTK.shape[-1]
+  sides = (FeatureStats.of(side.reshape(-1, dims)) for side in (real_NTK, fake_NTK))
+  return frechet_from_stats(*sides)
 
 
 def _check(name: str, video_NTHWC: np.ndarray, shape: tuple[int, ...], at_least: int) -> None:

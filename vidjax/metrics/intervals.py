@@ -58,29 +58,17 @@ def jackknife(
   return Estimate(value, max(value - half, lowest), value + half, unit)
 
 
-def frechet_of_groups(
-  real: list[FeatureStats], fake: list[FeatureStats], ddof: int, unit: str
-) -> Estimate:
-  """Fréchet distance of all groups together, jackknifed over groups (equal numbers of them)."""
-  assert len(real) == len(fake)
-
-  def without(left_out: int) -> float:
-    rest = [merge(s for g, s in enumerate(part) if g != left_out) for part in (real, fake)]
-    return frechet_from_stats(*rest, ddof=ddof)
-
-  value = frechet_from_stats(merge(real), merge(fake), ddof=ddof)
-  return jackknife(value, without, len(real), unit, lowest=0.0)
-
-
 def frechet_and_kid(
   real_ND: np.ndarray,
   fake_ND: np.ndarray,
   ddof: int,
   names: tuple[str, str] = ("real features", "fake features"),
+  progress: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Estimate]:
   """Both distances of two feature sets, with intervals.
 
-  Rows count as independent and are dealt out to up to 20 groups in turn.
+  Rows count as independent and are dealt out to up to `GROUPS` groups in turn. `progress` is told
+  how many of `GROUPS` Fréchet distances are done.
 
   Raises:
     ValueError: as `frechet_distance`; `names` says what the sets are called in the message.
@@ -90,9 +78,17 @@ def frechet_and_kid(
   groups = min(GROUPS, len(real_ND), len(fake_ND))
   real = [real_ND[g::groups] for g in range(groups)]
   fake = [fake_ND[g::groups] for g in range(groups)]
-  real_stats, fake_stats = ([FeatureStats.of(x) for x in part] for part in (real, fake))
   sums = kernel_sums(real, fake)
+  stats = [[FeatureStats.of(group) for group in side] for side in (real, fake)]
+
+  def frechet_without(left_out: int) -> float:
+    rest = [merge(s for g, s in enumerate(side) if g != left_out) for side in stats]
+    value = frechet_from_stats(*rest, ddof=ddof)
+    progress(left_out + 1)
+    return value
+
+  frechet = frechet_from_stats(*(merge(side) for side in stats), ddof=ddof)
   return {
-    "frechet": frechet_of_groups(real_stats, fake_stats, ddof, "squared feature units"),
+    "frechet": jackknife(frechet, frechet_without, groups, "squared feature units", lowest=0.0),
     "kid": jackknife(sums.mmd2(), sums.mmd2, groups, "kernel units"),
   }
