@@ -1,0 +1,1 @@
+"""Frozen encoders: autoencoder, CLIP towers, tokenizers."""

@@ -17,7 +17,7 @@ from vidjax.nn import attention, params
 from vidjax.nn.attention import Attention
 from vidjax.nn.conv import Conv, TemporalConv
 from vidjax.nn.mix import AlphaBlender
-from vidjax.nn.norm import GroupNorm
+from vidjax.nn.norm import GROUPS, GroupNorm
 from vidjax.nn.resample import Downsample, Upsample
 from vidjax.nn.resblock import ResBlock
 
@@ -29,7 +29,8 @@ class VAEConfig:
   """Shape of an autoencoder.
 
   Attributes:
-    block_out_channels: width of each resolution level, finest first; multiples of 32.
+    block_out_channels: width of each resolution level, finest first; multiples of the groups.
+    norm_groups: groups of the group norms; 32 in a temporal decoder.
     layers_per_block: residual blocks of a level in the encoder; one more in the decoder.
     latent_channels: Z.
     scaling_factor: what latents are multiplied with before diffusion, for unit variance.
@@ -41,6 +42,7 @@ class VAEConfig:
   """
 
   block_out_channels: tuple[int, ...] = (128, 256, 512, 512)
+  norm_groups: int = GROUPS
   layers_per_block: int = 2
   latent_channels: int = 4
   scaling_factor: float = 0.18215
@@ -55,6 +57,8 @@ class VAEConfig:
       raise ValueError("a temporal decoder goes with use_quant_conv and no use_post_quant_conv")
     if self.temporal_decoder and (self.layers_per_block != 2 or not self.mid_attention):
       raise ValueError("a temporal decoder goes with layers_per_block=2 and mid_attention")
+    if self.temporal_decoder and self.norm_groups != GROUPS:
+      raise ValueError(f"a temporal decoder goes with norm_groups={GROUPS}")
 
   @property
   def downsampling(self) -> int:
@@ -65,7 +69,9 @@ class VAEConfig:
 # Autoencoders to train. Without `post_quant_conv`, so that they can be exported with SVD.
 PRESETS: dict[str, VAEConfig] = {
   "kl_f8": VAEConfig(use_post_quant_conv=False),
-  "tiny": VAEConfig(block_out_channels=(32, 32, 64), use_post_quant_conv=False),
+  "tiny": VAEConfig(
+    block_out_channels=(32, 32, 64), norm_groups=8, layers_per_block=1, use_post_quant_conv=False
+  ),
 }
 
 
@@ -142,11 +148,11 @@ class Encoder(nnx.Module):
     down_blocks, width = [], widths[0]
     for level, level_width in enumerate(widths):
       ins = [width] + [level_width] * (config.layers_per_block - 1)
-      down_blocks.append(DownLevel(ins, level_width, last=level == len(widths) - 1, rngs=rngs))
+      down_blocks.append(DownLevel(config, ins, level_width, last=level == len(widths) - 1, rngs=rngs))
       width = level_width
     self.down_blocks = nnx.List(down_blocks)
-    self.mid_block = Mid(width, attention=config.mid_attention, temporal=False, rngs=rngs)
-    self.conv_norm_out = GroupNorm(width, eps=_EPS)
+    self.mid_block = Mid(config, width, temporal=False, rngs=rngs)
+    self.conv_norm_out = GroupNorm(width, eps=_EPS, groups=config.norm_groups)
     self.conv_out = Conv(width, 2 * config.latent_channels, rngs=rngs)
 
   def __call__(self, x_BTHWC: jax.Array) -> jax.Array:
@@ -164,14 +170,14 @@ class Decoder(nnx.Module):
     widths, temporal = config.block_out_channels, config.temporal_decoder
     width = widths[-1]
     self.conv_in = Conv(config.latent_channels, width, rngs=rngs)
-    self.mid_block = Mid(width, attention=config.mid_attention, temporal=temporal, rngs=rngs)
+    self.mid_block = Mid(config, width, temporal=temporal, rngs=rngs)
     up_blocks = []
     for level in reversed(range(len(widths))):
       ins = [width] + [widths[level]] * config.layers_per_block
       width = widths[level]
-      up_blocks.append(UpLevel(ins, width, last=level == 0, temporal=temporal, rngs=rngs))
+      up_blocks.append(UpLevel(config, ins, width, last=level == 0, rngs=rngs))
     self.up_blocks = nnx.List(up_blocks)
-    self.conv_norm_out = GroupNorm(width, eps=_EPS)
+    self.conv_norm_out = GroupNorm(width, eps=_EPS, groups=config.norm_groups)
     self.conv_out = Conv(width, 3, rngs=rngs)
     self.time_conv_out = TemporalConv(3, 3, rngs=rngs) if temporal else None
 
@@ -190,8 +196,18 @@ class DecoderResBlock(nnx.Module):
   The learned blend weighs the temporal branch, where that of the UNet weighs the spatial one.
   """
 
-  def __init__(self, in_channels: int, out_channels: int, *, temporal: bool, rngs: nnx.Rngs):
-    self.spatial = ResBlock(in_channels, out_channels, None, eps=_EPS, rngs=rngs)
+  def __init__(
+    self,
+    config: VAEConfig,
+    in_channels: int,
+    out_channels: int,
+    *,
+    temporal: bool,
+    rngs: nnx.Rngs,
+  ):
+    self.spatial = ResBlock(
+      in_channels, out_channels, None, eps=_EPS, groups=config.norm_groups, rngs=rngs
+    )
     self.temporal = (
       ResBlock(out_channels, out_channels, None, eps=_TEMPORAL_EPS, temporal=True, rngs=rngs)
       if temporal
@@ -210,8 +226,12 @@ class DecoderResBlock(nnx.Module):
 class DownLevel(nnx.Module):
   """Residual blocks of one level, then half the resolution."""
 
-  def __init__(self, ins: list[int], width: int, *, last: bool, rngs: nnx.Rngs):
-    self.resnets = nnx.List(ResBlock(c, width, None, eps=_EPS, rngs=rngs) for c in ins)
+  def __init__(
+    self, config: VAEConfig, ins: list[int], width: int, *, last: bool, rngs: nnx.Rngs
+  ):
+    self.resnets = nnx.List(
+      ResBlock(c, width, None, eps=_EPS, groups=config.norm_groups, rngs=rngs) for c in ins
+    )
     self.downsample = None if last else Downsample(width, symmetric=False, rngs=rngs)
 
   def __call__(self, x_BTHWC: jax.Array) -> jax.Array:
@@ -224,8 +244,13 @@ class DownLevel(nnx.Module):
 class UpLevel(nnx.Module):
   """Residual blocks of one level, then twice the resolution."""
 
-  def __init__(self, ins: list[int], width: int, *, last: bool, temporal: bool, rngs: nnx.Rngs):
-    self.resnets = nnx.List(DecoderResBlock(c, width, temporal=temporal, rngs=rngs) for c in ins)
+  def __init__(
+    self, config: VAEConfig, ins: list[int], width: int, *, last: bool, rngs: nnx.Rngs
+  ):
+    temporal = config.temporal_decoder
+    self.resnets = nnx.List(
+      DecoderResBlock(config, c, width, temporal=temporal, rngs=rngs) for c in ins
+    )
     self.upsample = None if last else Upsample(width, rngs=rngs)
 
   def __call__(self, x_BTHWC: jax.Array) -> jax.Array:
@@ -238,11 +263,11 @@ class UpLevel(nnx.Module):
 class Mid(nnx.Module):
   """The coarsest level: a residual block, self-attention with one head, a residual block."""
 
-  def __init__(self, width: int, *, attention: bool, temporal: bool, rngs: nnx.Rngs):
+  def __init__(self, config: VAEConfig, width: int, *, temporal: bool, rngs: nnx.Rngs):
     self.resnets = nnx.List(
-      DecoderResBlock(width, width, temporal=temporal, rngs=rngs) for _ in range(2)
+      DecoderResBlock(config, width, width, temporal=temporal, rngs=rngs) for _ in range(2)
     )
-    self.attention = SelfAttention(width, rngs) if attention else None
+    self.attention = SelfAttention(config, width, rngs) if config.mid_attention else None
 
   def __call__(self, x_BTHWC: jax.Array) -> jax.Array:
     """Runs the level."""
@@ -255,8 +280,8 @@ class Mid(nnx.Module):
 class SelfAttention(nnx.Module):
   """Residual attention of each position to all of its frame."""
 
-  def __init__(self, width: int, rngs: nnx.Rngs):
-    self.norm = GroupNorm(width, eps=_EPS)
+  def __init__(self, config: VAEConfig, width: int, rngs: nnx.Rngs):
+    self.norm = GroupNorm(width, eps=_EPS, groups=config.norm_groups)
     self.attn = Attention(width, 1, bias=True, rngs=rngs)
 
   def __call__(self, x_BTHWC: jax.Array) -> jax.Array:

@@ -1,0 +1,1 @@
+"""Weights in the layouts of PyTorch code bases: names, files, folders."""

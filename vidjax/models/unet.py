@@ -176,9 +176,8 @@ class UNet(nnx.Module):
     h = self.mid_block(h, emb_BE, contexts, image_only=image_only)
     for block in self.up_blocks:
       taken = [skips.pop() for _ in block.resnets]
-      h = block(h, taken, emb_BE, contexts, image_only=image_only)
-      if skips:  # an odd size was rounded up on the way down
-        h = h[:, :, : skips[-1].shape[2], : skips[-1].shape[3]]
+      size = skips[-1].shape[2:4] if skips else None
+      h = block(h, taken, emb_BE, contexts, size, image_only=image_only)
     return self.conv_out(jax.nn.silu(self.conv_norm_out(h))).astype(jnp.float32)
 
 
@@ -244,17 +243,27 @@ class UpBlock(nnx.Module):
     skips: list[jax.Array],
     emb_BE: jax.Array,
     contexts: Contexts,
+    size: tuple[int, int] | None,
     *,
     image_only: bool,
   ) -> jax.Array:
-    """`skips` has one array for each residual block, in the order of use."""
+    """Runs the level.
+
+    Args:
+      x_BTHWC: from the coarser level.
+      skips: one array for each residual block, in the order of use.
+      emb_BE: embedding of the noise level and the condition vector.
+      contexts: see `UNet`.
+      size: height and width of the result; None at the finest level.
+      image_only: skips the temporal layers.
+    """
     layers = _pairs(self.resnets, self.attentions)
     for (resnet, transformer), skip_BTHWC in zip(layers, skips, strict=True):
       x_BTHWC = jnp.concatenate([x_BTHWC, skip_BTHWC], axis=-1)
       x_BTHWC = _run(self.remat, resnet, x_BTHWC, emb_BE, image_only=image_only)
       if transformer is not None:
         x_BTHWC = _run(self.remat, transformer, x_BTHWC, contexts, image_only=image_only)
-    return x_BTHWC if self.upsample is None else self.upsample(x_BTHWC)
+    return x_BTHWC if self.upsample is None else self.upsample(x_BTHWC, size)
 
 
 # Epsilons of the residual blocks' group norms are those of diffusers, where the image model has

@@ -19,6 +19,7 @@ class Attention(nnx.Module):
     heads: N; the head width is `channels // heads`.
     context_channels: X, width of what keys and values come from; C by default.
     bias: biases on queries, keys and values; the output always has one.
+    causal: queries read keys up to their own position only.
     zero_init: start with a zero output layer, so that the residual branch adds nothing at first.
     rngs: source of the initial values.
 
@@ -33,6 +34,7 @@ class Attention(nnx.Module):
     *,
     context_channels: int | None = None,
     bias: bool = False,
+    causal: bool = False,
     zero_init: bool = False,
     rngs: nnx.Rngs,
   ):
@@ -44,6 +46,7 @@ class Attention(nnx.Module):
     self.to_v = Dense(context_channels, channels, bias=bias, rngs=rngs)
     self.to_out = Dense(channels, channels, zero_init=zero_init, rngs=rngs)
     self.heads = heads
+    self.causal = causal
 
   def __call__(self, x_ALC: jax.Array, context_AMX: jax.Array | None = None) -> jax.Array:
     """Attends to the context, or to `x_ALC` itself."""
@@ -55,7 +58,7 @@ class Attention(nnx.Module):
       y.reshape(*y.shape[:-1], self.heads, -1)
       for y in (self.to_q(x_ALC), self.to_k(context_AMX), self.to_v(context_AMX))
     )
-    y_ALND = jax.nn.dot_product_attention(q, k, v)
+    y_ALND = jax.nn.dot_product_attention(q, k, v, is_causal=self.causal)
     return self.to_out(y_ALND.reshape(x_ALC.shape))
 
 

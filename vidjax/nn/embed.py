@@ -1,4 +1,4 @@
-"""Numbers to vectors: noise level, frame index, frame rate, motion bucket.
+"""Numbers to vectors: noise level, frame index, frame rate, motion bucket, token id.
 
 B batch, T frames, V numbers of a condition vector, E embedding channels, C channels.
 """
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vidjax.nn.dense import Dense
+from vidjax.parallel import plan
 
 
 def sinusoid(values: jax.Array, channels: int, *, max_period: float = 10_000.0) -> jax.Array:
@@ -23,6 +24,18 @@ def sinusoid(values: jax.Array, channels: int, *, max_period: float = 10_000.0) 
   frequencies = jnp.exp(-math.log(max_period) / half * jnp.arange(half, dtype=jnp.float32))
   angles = values.astype(jnp.float32)[..., None] * frequencies.reshape((1,) * values.ndim + (half,))
   return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
+
+
+class Embedding(nnx.Module):
+  """A table of vectors: integer ids (...) -> (..., C), float32."""
+
+  def __init__(self, entries: int, channels: int, *, rngs: nnx.Rngs):
+    table = 0.02 * jax.random.normal(rngs.params(), (entries, channels))
+    self.embedding = nnx.Param(table, role="embed")
+
+  def __call__(self, ids: jax.Array) -> jax.Array:
+    """Looks `ids` up."""
+    return plan.gather(self.embedding[...])[ids]
 
 
 class EmbeddingMLP(nnx.Module):

@@ -29,20 +29,29 @@ class Downsample(nnx.Module):
 
 
 class Upsample(nnx.Module):
-  """Nearest-neighbour doubling, then a 3x3 convolution: (B, T, H, W, C) -> (B, T, 2H, 2W, C)."""
+  """Nearest-neighbour doubling, then a 3x3 convolution: (B, T, H, W, C) -> (B, T, 2H, 2W, C).
+
+  Args:
+    channels: C.
+    rngs: source of the initial values.
+  """
 
   def __init__(self, channels: int, *, rngs: nnx.Rngs):
     self.conv = Conv(channels, channels, rngs=rngs)
 
-  def __call__(self, x_BTHWC: jax.Array) -> jax.Array:
-    """Doubles H and W."""
-    return self.conv(nearest_double(x_BTHWC))
+  def __call__(self, x_BTHWC: jax.Array, size: tuple[int, int] | None = None) -> jax.Array:
+    """Doubles H and W, cut to `size` before the convolution where halving had rounded up."""
+    x_BTHWC = nearest_double(x_BTHWC)
+    if size is not None:
+      x_BTHWC = x_BTHWC[:, :, : size[0], : size[1]]
+    return self.conv(x_BTHWC)
 
 
 def nearest_double(x_BTHWC: jax.Array) -> jax.Array:
   """Repeats each pixel 2 x 2 times."""
+  # One dim at a time: a reshape that merges two pairs at once has no sharding rule.
   batch, frames, height, width, channels = x_BTHWC.shape
-  x_BTHaWbC = jnp.broadcast_to(
-    x_BTHWC[:, :, :, None, :, None], (batch, frames, height, 2, width, 2, channels)
-  )
-  return x_BTHaWbC.reshape(batch, frames, 2 * height, 2 * width, channels)
+  tall = jnp.broadcast_to(x_BTHWC[:, :, :, None], (batch, frames, height, 2, width, channels))
+  tall = tall.reshape(batch, frames, 2 * height, width, channels)
+  both = jnp.broadcast_to(tall[:, :, :, :, None], (*tall.shape[:4], 2, channels))
+  return both.reshape(batch, frames, 2 * height, 2 * width, channels)

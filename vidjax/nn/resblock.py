@@ -8,7 +8,7 @@ import jax
 
 from vidjax.nn.conv import Conv, TemporalConv
 from vidjax.nn.dense import Dense
-from vidjax.nn.norm import GroupNorm
+from vidjax.nn.norm import GROUPS, GroupNorm
 
 
 class ResBlock(nnx.Module):
@@ -21,6 +21,7 @@ class ResBlock(nnx.Module):
     eps: of the group norms.
     temporal: convolve over time instead of space, with norms over (T, H, W), as the identity at
       first.
+    groups: of the group norms.
     rngs: source of the initial values.
   """
 
@@ -32,13 +33,14 @@ class ResBlock(nnx.Module):
     *,
     eps: float,
     temporal: bool = False,
+    groups: int = GROUPS,
     rngs: nnx.Rngs,
   ):
     conv = TemporalConv if temporal else Conv
-    self.norm1 = GroupNorm(in_channels, eps=eps, over_time=temporal)
+    self.norm1 = GroupNorm(in_channels, eps=eps, over_time=temporal, groups=groups)
     self.conv1 = conv(in_channels, out_channels, rngs=rngs)
     self.time_emb_proj = Dense(embed_channels, out_channels, rngs=rngs) if embed_channels else None
-    self.norm2 = GroupNorm(out_channels, eps=eps, over_time=temporal)
+    self.norm2 = GroupNorm(out_channels, eps=eps, over_time=temporal, groups=groups)
     self.conv2 = conv(out_channels, out_channels, zero_init=temporal, rngs=rngs)
     resize = in_channels != out_channels
     self.conv_shortcut = Conv(in_channels, out_channels, 1, rngs=rngs) if resize else None

@@ -1,0 +1,161 @@
+"""The encoders that a diffusion model reads and never trains, behind one object.
+
+B clips, T frames, H W pixel and h w latent height and width, Z latent channels, L tokens,
+X channels of a context.
+"""
+
+import dataclasses
+from typing import Any, Generic, TypeVar, cast
+
+import jax
+
+from vidjax.config import EncodersConfig
+from vidjax.encoders import clip, vae
+from vidjax.encoders.tokenizers import RANDOM_TINY
+from vidjax.interop import diffusers
+from vidjax.nn.params import Network, Params
+
+_TINY_SEED = 20231201
+
+ConfigT = TypeVar("ConfigT")
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder(Generic[ConfigT]):
+  """One frozen network.
+
+  Attributes:
+    config: its shape.
+    network: the module without values.
+    params: its float32 weights on the host, by flat name.
+  """
+
+  config: ConfigT
+  network: Network[Any]
+  params: Params
+
+
+def load_vae(spec: str) -> Encoder[vae.VAEConfig]:
+  """The autoencoder in `spec`: a diffusers folder, or "random:tiny" for untrained weights.
+
+  Raises:
+    ValueError: the folder is not an autoencoder; the message names folder and file.
+  """
+  if spec == RANDOM_TINY:
+    return _untrained(vae.PRESETS["tiny"], vae.describe(vae.PRESETS["tiny"]))
+  config, values = diffusers.load_vae(_folder("vae", spec))
+  return Encoder(config, vae.describe(config), cast(Params, values))
+
+
+def load_text(spec: str) -> Encoder[clip.TextConfig]:
+  """The text encoder in `spec`: a transformers folder, or "random:tiny" for untrained weights.
+
+  Raises:
+    ValueError: the folder is not a CLIP text encoder; the message names folder and file.
+  """
+  if spec == RANDOM_TINY:
+    return _untrained(clip.TINY_TEXT, clip.describe_text(clip.TINY_TEXT))
+  config, values = diffusers.load_text(_folder("text", spec))
+  return Encoder(config, clip.describe_text(config), cast(Params, values))
+
+
+def load_image(spec: str) -> Encoder[clip.VisionConfig]:
+  """The image encoder in `spec`: a transformers folder, or "random:tiny" for untrained weights.
+
+  Raises:
+    ValueError: the folder is not a CLIP image encoder; the message names folder and file.
+  """
+  if spec == RANDOM_TINY:
+    return _untrained(clip.TINY_VISION, clip.describe_vision(clip.TINY_VISION))
+  config, values = diffusers.load_image(_folder("image", spec))
+  return Encoder(config, clip.describe_vision(config), cast(Params, values))
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+  """The encoders of one model.
+
+  Attributes:
+    encoders: by kind: "vae", and "text" or "image" as the mode needs.
+  """
+
+  encoders: dict[str, Encoder[Any]]
+
+  @property
+  def weights(self) -> dict[str, Params]:
+    """Weights of each encoder, to be placed on devices and passed through `jax.jit`."""
+    return {kind: encoder.params for kind, encoder in self.encoders.items()}
+
+  @property
+  def downsampling(self) -> int:
+    """Pixels per latent, in height and in width."""
+    return self.encoders["vae"].config.downsampling
+
+  @property
+  def latent_channels(self) -> int:
+    """Z."""
+    return self.encoders["vae"].config.latent_channels
+
+  def bind(self, weights: dict[str, Params]) -> "Bound":
+    """The encoders with `weights` in them, for use inside a traced function."""
+    return Bound(
+      {kind: encoder.network.bind(weights[kind]) for kind, encoder in self.encoders.items()}
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Bound:
+  """Encoders with their weights. Pixels are in [-1, 1]; all results are float32."""
+
+  modules: dict[str, Any]
+
+  @property
+  def scaling_factor(self) -> float:
+    """What raw latents are multiplied with before diffusion."""
+    return self.modules["vae"].config.scaling_factor
+
+  def encode_video(self, video_BTHWC: jax.Array, keys_B: jax.Array) -> jax.Array:
+    """Scaled latents (B, T, h, w, Z), drawn from the encoder's Gaussians with one key a clip."""
+    return self.modules["vae"].encode_sample(video_BTHWC, keys_B) * self.scaling_factor
+
+  def encode_image(self, image_BHWC: jax.Array) -> jax.Array:
+    """Most likely latents (B, h, w, Z), NOT scaled: SVD's image condition."""
+    return self.modules["vae"].encode_mode(image_BHWC[:, None])[:, 0]
+
+  def decode(self, latents_BThwZ: jax.Array) -> jax.Array:
+    """Pixels (B, T, H, W, 3) of scaled latents, not clipped."""
+    return self.modules["vae"].decode(latents_BThwZ / self.scaling_factor)
+
+  def embed_text(self, tokens_BL: jax.Array) -> jax.Array:
+    """Hidden states (B, L, X) of the text encoder."""
+    return self.modules["text"](tokens_BL)
+
+  def embed_image(self, image_BHWC: jax.Array) -> jax.Array:
+    """Projected embeddings (B, X) of the image encoder."""
+    return self.modules["image"](image_BHWC)
+
+
+def load(config: EncodersConfig, mode: str) -> Frozen:
+  """Loads what `mode` needs: the autoencoder, and the image or the text encoder.
+
+  Raises:
+    ValueError: an encoder that is needed is not named in the config, or not there.
+  """
+  encoders: dict[str, Encoder[Any]] = {"vae": load_vae(config.vae)}
+  if mode == "image_to_video":
+    encoders["image"] = load_image(config.image)
+  else:
+    encoders["text"] = load_text(config.text)
+  return Frozen(encoders)
+
+
+def _folder(kind: str, spec: str) -> str:
+  if not spec:
+    raise ValueError(
+      f"encoders.{kind} is empty: set --config.encoders.{kind}=DIR to its folder, or {RANDOM_TINY}"
+    )
+  return spec
+
+
+def _untrained(config: Any, network: Network[Any]) -> Encoder[Any]:
+  return Encoder(config, network, jax.device_get(jax.jit(network.init)(jax.random.key(_TINY_SEED))))

@@ -1,0 +1,246 @@
+"""Our configs as the JSON of diffusers and transformers, and back."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from vidjax.encoders.clip import TextConfig, VisionConfig
+from vidjax.encoders.vae import VAEConfig
+from vidjax.models.unet import UNetConfig
+
+Json = dict[str, Any]
+
+VIDEO_UNET = "UNetSpatioTemporalConditionModel"
+IMAGE_UNET = "UNet2DConditionModel"
+IMAGE_VAE = "AutoencoderKL"
+TEMPORAL_VAE = "AutoencoderKLTemporalDecoder"
+
+# Noise levels of SVD; a DDPM schedule is stated beside them because the class asks for one.
+EULER_SCHEDULER: Json = {
+  "_class_name": "EulerDiscreteScheduler",
+  "beta_start": 0.00085,
+  "beta_end": 0.012,
+  "beta_schedule": "scaled_linear",
+  "interpolation_type": "linear",
+  "num_train_timesteps": 1000,
+  "prediction_type": "v_prediction",
+  "sigma_max": 700.0,
+  "sigma_min": 0.002,
+  "steps_offset": 1,
+  "timestep_spacing": "leading",
+  "timestep_type": "continuous",
+  "trained_betas": None,
+  "use_karras_sigmas": True,
+}
+
+
+def unet_to_json(config: UNetConfig, *, num_frames: int, sample_size: int) -> Json:
+  """`unet/config.json`.
+
+  Args:
+    config: the model.
+    num_frames: T that pipelines generate by default.
+    sample_size: latent height and width that pipelines generate by default.
+
+  Raises:
+    ValueError: diffusers has no class for such a model.
+  """
+  if len(config.cross_attention_dims) != 1:
+    raise ValueError(
+      f"model.cross_attention_dims={config.cross_attention_dims}: diffusers has one context only"
+    )
+  video = config.temporal == "resblock"
+  if video != bool(config.vector_size):
+    raise ValueError(
+      f"model.temporal={config.temporal!r} with model.vector_size={config.vector_size}: diffusers'"
+      f" {VIDEO_UNET} needs the vector, its {IMAGE_UNET} has none"
+    )
+  suffix = "SpatioTemporal" if video else "2D"
+  down = [("CrossAttn" if a else "") + "DownBlock" + suffix for a in config.attention]
+  up = [("CrossAttn" if a else "") + "UpBlock" + suffix for a in reversed(config.attention)]
+  common = {
+    "in_channels": config.in_channels,
+    "out_channels": config.out_channels,
+    "sample_size": sample_size,
+    "block_out_channels": list(config.block_out_channels),
+    "down_block_types": down,
+    "up_block_types": up,
+    "layers_per_block": config.layers_per_block,
+    "transformer_layers_per_block": config.transformer_layers_per_block,
+    "cross_attention_dim": config.cross_attention_dims[0],
+  }
+  if video:
+    return {
+      "_class_name": VIDEO_UNET,
+      **common,
+      "num_attention_heads": list(config.num_attention_heads),
+      "addition_time_embed_dim": config.vector_embed_dim,
+      "projection_class_embeddings_input_dim": config.vector_size * config.vector_embed_dim,
+      "num_frames": num_frames,
+    }
+  return {
+    "_class_name": IMAGE_UNET,
+    **common,
+    # Number of heads, in spite of its name: diffusers keeps it so for old configs.
+    "attention_head_dim": list(config.num_attention_heads),
+    "use_linear_projection": True,
+    "norm_num_groups": 32,
+    "norm_eps": 1e-5,
+    "act_fn": "silu",
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
+  }
+
+
+def unet_from_json(values: Mapping[str, Any], where: str) -> UNetConfig:
+  """The model that `unet/config.json` at `where` describes.
+
+  Raises:
+    ValueError: it is a model that this code does not have; the message names file and key.
+  """
+  known = (VIDEO_UNET, IMAGE_UNET)
+  _require(values, where, {"_class_name": known, "norm_num_groups": (32,), "act_fn": ("silu",)})
+  video = values["_class_name"] == VIDEO_UNET
+  levels = len(values["block_out_channels"])
+  heads = values.get("num_attention_heads") or values.get("attention_head_dim", 8)
+  embed = values.get("addition_time_embed_dim") or 256
+  return UNetConfig(
+    in_channels=values["in_channels"],
+    out_channels=values["out_channels"],
+    block_out_channels=tuple(values["block_out_channels"]),
+    num_attention_heads=tuple(_per_level(heads, levels)),
+    attention=tuple(block.startswith("CrossAttn") for block in values["down_block_types"]),
+    layers_per_block=_uniform(values, where, "layers_per_block", 2),
+    transformer_layers_per_block=_uniform(values, where, "transformer_layers_per_block", 1),
+    cross_attention_dims=(_uniform(values, where, "cross_attention_dim", 1024),),
+    temporal="resblock" if video else "none",
+    vector_size=values.get("projection_class_embeddings_input_dim", 768) // embed if video else 0,
+    vector_embed_dim=embed,
+  )
+
+
+def vae_to_json(config: VAEConfig, *, sample_size: int) -> Json:
+  """`vae/config.json`; `sample_size` in pixels."""
+  levels = len(config.block_out_channels)
+  common = {
+    "in_channels": 3,
+    "out_channels": 3,
+    "latent_channels": config.latent_channels,
+    "layers_per_block": config.layers_per_block,
+    "block_out_channels": list(config.block_out_channels),
+    "down_block_types": ["DownEncoderBlock2D"] * levels,
+    "sample_size": sample_size,
+    "scaling_factor": config.scaling_factor,
+    "force_upcast": True,
+  }
+  if config.temporal_decoder:
+    return {"_class_name": TEMPORAL_VAE, **common}
+  return {
+    "_class_name": IMAGE_VAE,
+    **common,
+    "up_block_types": ["UpDecoderBlock2D"] * levels,
+    "norm_num_groups": config.norm_groups,
+    "act_fn": "silu",
+    "use_quant_conv": config.use_quant_conv,
+    "use_post_quant_conv": config.use_post_quant_conv,
+    "mid_block_add_attention": config.mid_attention,
+  }
+
+
+def vae_from_json(values: Mapping[str, Any], where: str) -> VAEConfig:
+  """The autoencoder that `vae/config.json` at `where` describes.
+
+  Raises:
+    ValueError: it is one that this code does not have; the message names file and key.
+  """
+  known = (IMAGE_VAE, TEMPORAL_VAE)
+  _require(
+    values,
+    where,
+    {
+      "_class_name": known,
+      "act_fn": ("silu",),
+      "shift_factor": (None, 0, 0.0),
+      "latents_mean": (None,),
+    },
+  )
+  temporal = values["_class_name"] == TEMPORAL_VAE
+  return VAEConfig(
+    block_out_channels=tuple(values["block_out_channels"]),
+    norm_groups=values.get("norm_num_groups", 32),
+    layers_per_block=values.get("layers_per_block", 1),
+    latent_channels=values.get("latent_channels", 4),
+    scaling_factor=values.get("scaling_factor", 0.18215),
+    mid_attention=values.get("mid_block_add_attention", True),
+    use_quant_conv=values.get("use_quant_conv", True),
+    use_post_quant_conv=not temporal and values.get("use_post_quant_conv", True),
+    temporal_decoder=temporal,
+  )
+
+
+def text_to_json(config: TextConfig) -> Json:
+  """`text_encoder/config.json`."""
+  return {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model", **_fields(config)}
+
+
+def text_from_json(values: Mapping[str, Any], where: str) -> TextConfig:
+  """The text tower that a transformers `config.json` at `where` describes.
+
+  Raises:
+    ValueError: it is not a CLIP text tower.
+  """
+  nested = values.get("text_config") if values.get("model_type") == "clip" else values
+  if nested is None or values.get("model_type") not in ("clip", "clip_text_model"):
+    raise ValueError(f"{where}: model_type={values.get('model_type')!r} is not a CLIP text encoder")
+  return TextConfig(**_known(TextConfig, nested))
+
+
+def vision_to_json(config: VisionConfig) -> Json:
+  """`image_encoder/config.json`."""
+  return {
+    "architectures": ["CLIPVisionModelWithProjection"],
+    "model_type": "clip_vision_model",
+    **_fields(config),
+  }
+
+
+def vision_from_json(values: Mapping[str, Any], where: str) -> VisionConfig:
+  """The image tower that a transformers `config.json` at `where` describes.
+
+  Raises:
+    ValueError: it is not a CLIP image tower.
+  """
+  model_type = values.get("model_type")
+  if model_type == "clip":
+    projection = {"projection_dim": values["projection_dim"]} if "projection_dim" in values else {}
+    return VisionConfig(**_known(VisionConfig, {**values.get("vision_config", {}), **projection}))
+  if model_type != "clip_vision_model":
+    raise ValueError(f"{where}: model_type={model_type!r} is not a CLIP image encoder")
+  return VisionConfig(**_known(VisionConfig, values))
+
+
+def _fields(config: TextConfig | VisionConfig) -> Json:
+  return {name: getattr(config, name) for name in type(config).__dataclass_fields__}
+
+
+def _known(kind: type[TextConfig | VisionConfig], values: Mapping[str, Any]) -> Json:
+  return {name: values[name] for name in kind.__dataclass_fields__ if name in values}
+
+
+def _per_level(value: Any, levels: int) -> list[int]:
+  return list(value) if isinstance(value, list | tuple) else [value] * levels
+
+
+def _uniform(values: Mapping[str, Any], where: str, key: str, default: int) -> int:
+  value = values.get(key, default)
+  if not isinstance(value, list | tuple):
+    return value
+  if len(set(value)) != 1:
+    raise ValueError(f"{where}: {key}={value} differs between levels, which is not supported")
+  return value[0]
+
+
+def _require(values: Mapping[str, Any], where: str, allowed: Mapping[str, tuple[Any, ...]]) -> None:
+  for key, choices in allowed.items():
+    value = values.get(key, choices[0] if key != "_class_name" else None)
+    if value not in choices:
+      raise ValueError(f"{where}: {key}={value!r} is not supported, only {choices}")
