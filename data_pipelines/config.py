@@ -53,6 +53,8 @@ class SelectConfig:
   min_motion_score: float = 0.12
   # Share of the most static clips that is dropped, too (SVD, appendix C: 0.25 at scale).
   drop_most_static: float = 0.0
+  # Below the rate of the training window frames would only repeat.
+  min_fps: float = 4.0
   # Shorter side of the source as displayed.
   min_short_side: int = 0
   # Bits of 192 in which two clips may differ and still be near-duplicates; -1 keeps duplicates.

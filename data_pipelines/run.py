@@ -92,7 +92,6 @@ def _run(
   from data_pipelines import graph
 
   logging.disable(logging.NOTSET)
-  logging.getLogger("apache_beam").setLevel(logging.WARNING)
   options = pipeline_options.PipelineOptions(beam_flags)
   runner = options.view_as(pipeline_options.StandardOptions).runner
   direct = options.view_as(pipeline_options.DirectOptions)
@@ -100,6 +99,8 @@ def _run(
     # Beam's own DirectRunner first tries to fetch a helper program from the net. PyAV and OpenCV
     # work outside of Python's lock, so threads are enough to use the cores.
     runner = fn_api_runner.FnApiRunner()
+    # It logs its inner life, and each failure that it raises as well; other runners log what they do.
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     if direct.direct_running_mode == "in_memory" and direct.direct_num_workers == 1:
       direct.direct_running_mode = "multi_threading"
       direct.direct_num_workers = min(os.cpu_count() or 1, len(listing.media))

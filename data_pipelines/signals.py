@@ -118,10 +118,10 @@ def read_signals(path: str, on_frame: Callable[[int, int | None], None] | None =
         on_frame(frame.index, expected)
     errors = reader.errors + ingest.missing_part(reader, path)
     fps = video.announced_fps(reader.stream)
-  last_s = times_s[-1] - times_s[-2] if len(times_s) > 1 else 1 / fps
+    end_s = reader.end_of_last_s
   return Signals(
     times_s=np.asarray(times_s, np.float64),
-    end_s=times_s[-1] + last_s if times_s else 0.0,
+    end_s=end_s,
     difference=np.asarray(difference, np.float32),
     jumps=jumps,
     tiny=np.stack(tiny) if tiny else np.zeros((0, TINY_SIDE, TINY_SIDE, 3), np.uint8),

@@ -106,7 +106,7 @@ def write_mp4(path: Any, video_THWC: np.ndarray, fps: float, crf: int = 18) -> N
   if video_THWC.dtype != np.uint8 or video_THWC.ndim != 4 or video_THWC.shape[-1] != 3:
     raise ValueError(f"video must be uint8 (T, H, W, 3), got {video_THWC.dtype} {video_THWC.shape}")
   frames = ((i / fps, frame_HWC) for i, frame_HWC in enumerate(video_THWC))
-  storage.write_bytes(path, encode_mp4(frames, crf=crf))
+  storage.write_bytes(path, encode_timed(frames, crf=crf))
 
 
 def _x264_stream(container: Any, frame_HWC: np.ndarray, crf: int, preset: str) -> Any:

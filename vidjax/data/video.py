@@ -83,6 +83,7 @@ class FrameReader:
     stream: The PyAV stream, for what the container announces.
     errors: What went wrong so far, one text for each broken packet.
     frames_decoded: Frames yielded so far.
+    end_of_last_s: When the last frame yielded ends.
     end_s: End time of the last packet read of each stream kind, container clock.
   """
 
@@ -95,6 +96,7 @@ class FrameReader:
     self._unit_s = _unit_s(self.stream)
     self.errors: list[str] = []
     self.frames_decoded = 0
+    self.end_of_last_s = 0.0
     self.end_s: dict[str, float] = {}
 
   def __enter__(self) -> "FrameReader":
@@ -119,6 +121,10 @@ class FrameReader:
         time_s = last_s + min(
           step_s, 1e-3
         )  # Equal or falling stamps: keep the order of the frames.
+      shown_s = (picture.duration or 0) * self._unit_s
+      if not shown_s:
+        shown_s = step_s if last_s is None else time_s - last_s
+      self.end_of_last_s = time_s + shown_s
       yield Frame(self.frames_decoded, time_s, picture)
       last_s = time_s
       self.frames_decoded += 1
