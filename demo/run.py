@@ -17,8 +17,7 @@ import sys
 import time
 from types import FrameType
 
-from demo import media
-from demo import page
+from demo import media, page
 from vidjax import storage
 
 _SIGNAL_SECONDS = 2.0  # Ctrl-C reaches us more than once (terminal, make): one stop in this time
@@ -53,9 +52,7 @@ def stages(run: str, videos: str) -> list[Stage]:
     Stage("stage I: images", train("configs/svd/image.py", "image", vae)),
     Stage(
       "stage II: low-resolution video, starting from stage I",
-      train(
-        "configs/svd/video_lowres.py", "video_lowres", vae, f"--config.init_from={run}/image"
-      ),
+      train("configs/svd/video_lowres.py", "video_lowres", vae, f"--config.init_from={run}/image"),
     ),
     Stage(
       "stage III: high-resolution image-to-video, starting from stage II",

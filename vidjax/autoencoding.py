@@ -9,11 +9,8 @@ import jax.numpy as jnp
 from vidjax.config import TrainConfig
 from vidjax.diffusion import noise
 from vidjax.encoders import vae
-from vidjax.nn.params import Network
-from vidjax.nn.params import Params
-from vidjax.step import Batch
-from vidjax.step import Metrics
-from vidjax.step import Task
+from vidjax.nn.params import Network, Params
+from vidjax.step import Batch, Metrics, Task
 
 
 def make_task(config: TrainConfig) -> Task:
@@ -31,7 +28,9 @@ def make_task(config: TrainConfig) -> Task:
     y_BTHWC = model.decode(z_BTHWC)
     l1 = jnp.mean(jnp.abs(y_BTHWC - x_BTHWC))
     # KL to the unit normal: summed over a latent, averaged over latents' pixels in the image.
-    kl = 0.5 * jnp.mean(jnp.sum(jnp.square(mean) + jnp.exp(log_var) - 1.0 - log_var, axis=(2, 3, 4)))
+    kl = 0.5 * jnp.mean(
+      jnp.sum(jnp.square(mean) + jnp.exp(log_var) - 1.0 - log_var, axis=(2, 3, 4))
+    )
     mse = jnp.mean(jnp.square(y_BTHWC - x_BTHWC))
     psnr = 10.0 * jnp.log10(4.0 / mse)  # the range [-1, 1] is 2 wide
     metrics = {"l1": l1, "kl": kl, "psnr": psnr, "latent_std": jnp.std(mean)}

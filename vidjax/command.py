@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 import sys
 from typing import NoReturn
 
-from absl import app
-from absl import flags
+from absl import app, flags
 
 from vidjax import errors
 

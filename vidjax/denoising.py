@@ -3,7 +3,6 @@
 Shapes: B batch, T frames, H W pixel or latent height and width, C channels, L tokens.
 """
 
-
 import dataclasses
 
 import jax
@@ -15,16 +14,12 @@ from vidjax.conditioning import svd
 from vidjax.conditioning.condition import Condition
 from vidjax.config import TrainConfig
 from vidjax.diffusion import loss as losses
-from vidjax.diffusion import noise
-from vidjax.diffusion import precondition
+from vidjax.diffusion import noise, precondition
 from vidjax.encoders import frozen as encoders
 from vidjax.models import unet
 from vidjax.nn import params
-from vidjax.nn.params import Network
-from vidjax.nn.params import Params
-from vidjax.step import Batch
-from vidjax.step import Metrics
-from vidjax.step import Task
+from vidjax.nn.params import Network, Params
+from vidjax.step import Batch, Metrics, Task
 
 # Names of the independent random streams of one sample.
 _SIGMA, _NOISE, _LATENT, _DROP, _AUG_SIGMA, _AUG_NOISE = range(6)
@@ -128,5 +123,3 @@ def denoise(
   sigma_B = jnp.broadcast_to(sigma, x_BTHWC.shape[:1])
   f_BTHWC = apply_unet(model, x_BTHWC, sigma_B, condition)
   return precondition.denoised(x_BTHWC, f_BTHWC, noise.per_sample(sigma_B, x_BTHWC))
-
-

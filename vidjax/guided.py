@@ -11,8 +11,7 @@ import numpy as np
 from vidjax import denoising
 from vidjax.conditioning import condition as conditions
 from vidjax.conditioning.condition import Condition
-from vidjax.diffusion import guidance
-from vidjax.diffusion import samplers
+from vidjax.diffusion import guidance, samplers
 from vidjax.models import unet
 
 

@@ -16,14 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidjax import config as configs
-from vidjax import denoising
-from vidjax import guided
-from vidjax import pretrained
+from vidjax import denoising, guided, pretrained
 from vidjax.conditioning import svd
 from vidjax.conditioning.condition import Condition
-from vidjax.diffusion import guidance
+from vidjax.diffusion import guidance, samplers
 from vidjax.diffusion import noise as noises
-from vidjax.diffusion import samplers
 from vidjax.encoders import frozen as encoders
 from vidjax.encoders import tokenizers
 from vidjax.nn.params import Params
@@ -100,7 +97,9 @@ class Pipeline:
     """
     loaded = pretrained.load(model, params)
     if loaded.config.task != "diffusion":
-      raise ValueError(f"{model!r} holds an autoencoder, which cannot sample: name a UNet's workdir")
+      raise ValueError(
+        f"{model!r} holds an autoencoder, which cannot sample: name a UNet's workdir"
+      )
     return cls(loaded.config, loaded.params, loaded.origin)
 
   @classmethod
@@ -250,9 +249,7 @@ class Pipeline:
     self, bound: encoders.Bound, mode: str, num_frames: int, inputs: dict[str, jax.Array]
   ) -> Condition:
     if mode == "image_to_video":
-      noised = svd.augment(
-        inputs["images_NHWC"], inputs["image_noise_NHWC"], inputs["noise_aug_N"]
-      )
+      noised = svd.augment(inputs["images_NHWC"], inputs["image_noise_NHWC"], inputs["noise_aug_N"])
       return svd.image_to_video(
         bound.embed_image(inputs["images_NHWC"]),
         bound.encode_image(noised),

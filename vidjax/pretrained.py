@@ -8,9 +8,9 @@ import dataclasses
 
 import numpy as np
 
+from vidjax import checkpoint, storage
 from vidjax import config as configs
-from vidjax import storage
-from vidjax.checkpoint import checkpointer
+from vidjax.checkpoint import layout
 from vidjax.interop import diffusers
 from vidjax.models import unet
 
@@ -48,17 +48,16 @@ def load(model: str, weights: str = "ema") -> Pretrained:
   root = storage.Path(model)
   if (root / "model_index.json").exists():
     return _exported(root)
-  workdir, step = root, None
-  if root.name.isdigit() and root.parent.name == "checkpoints":
-    workdir, step = root.parent.parent, int(root.name)
+  is_step = root.name.isdigit() and root.parent.name == "checkpoints"
+  workdir = root.parent.parent if is_step else root
   if not (workdir / "config.json").exists() or not (workdir / "checkpoints").exists():
     raise ValueError(
       f"{model!r} is not a model: expected a training workdir (config.json and checkpoints/), one of"
       " its checkpoints/STEP, or a directory with model_index.json"
     )
   config = configs.load(str(workdir / "config.json"))
-  step, params = checkpointer.restore_params(workdir / "checkpoints", weights, step=step)
-  return Pretrained(config, params, f"{workdir}, step {step}, {weights}")
+  step = layout.find_step(root)
+  return Pretrained(config, checkpoint.restore_params(step, weights), f"{step}, {weights}")
 
 
 def _exported(root: storage.Path) -> Pretrained:

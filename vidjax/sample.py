@@ -16,16 +16,16 @@ from absl import flags
 import numpy as np
 import PIL.Image
 
-from vidjax import command
+from vidjax import command, storage
 from vidjax import pipeline as pipelines
-from vidjax import storage
-from vidjax.data import mp4
-from vidjax.data import transforms
+from vidjax.data import mp4, transforms
 from vidjax.observe import console
 
 _MODEL = flags.DEFINE_string("model", None, "Workdir, checkpoint step or exported directory.")
 _OUT = flags.DEFINE_string("out", None, "File to write: .mp4 or .gif.")
-_MODE = flags.DEFINE_string("mode", None, "How to generate; default: what the model was trained for.")
+_MODE = flags.DEFINE_string(
+  "mode", None, "How to generate; default: what the model was trained for."
+)
 _PROMPT = flags.DEFINE_string("prompt", None, "Text, for the text modes.")
 _IMAGE = flags.DEFINE_string("image", None, "First frame: png, jpg or webp.")
 _NUM_FRAMES = flags.DEFINE_integer("num_frames", None, "Frames of the clip.")

@@ -13,10 +13,8 @@ import optax
 
 from vidjax.config import TrainConfig
 from vidjax.diffusion import noise
-from vidjax.nn.params import Network
-from vidjax.nn.params import Params
-from vidjax.optim import ema
-from vidjax.optim import schedules
+from vidjax.nn.params import Network, Params
+from vidjax.optim import ema, schedules
 from vidjax.parallel import plan
 from vidjax.state import TrainState
 

@@ -8,27 +8,23 @@ Exit codes: 0 done; 2 config; 3 data; 4 checkpoint; 5 non-finite loss; 7 disk fu
 75 preempted (SIGTERM), state saved, run me again; 130 interrupted (Ctrl-C), state saved.
 """
 
+import dataclasses
 import time
 from typing import Any
 
+from absl import flags
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from vidjax import autoencoding
-from vidjax import command
+from vidjax import autoencoding, command, denoising, errors, pretrained, storage
 from vidjax import config as configs
-from vidjax import denoising
-from vidjax import errors
 from vidjax import state as states
 from vidjax import step as steps
-from vidjax import storage
-from vidjax.checkpoint import start
-from vidjax.checkpoint.checkpointer import Checkpointer
+from vidjax.checkpoint import Checkpointer, warm_start
 from vidjax.data import loader as loaders
 from vidjax.encoders import tokenizers
-from vidjax.observe import console
-from vidjax.observe import run_info
-from vidjax.observe import stop_signal
+from vidjax.observe import console, run_info, stop_signal
 from vidjax.observe.goodput import Ledger
 from vidjax.observe.writers import MetricsWriter
 from vidjax.optim import optimizer as optimizers
@@ -51,7 +47,7 @@ def train(config: configs.TrainConfig, workdir: str) -> None:
     checkpointer.close()
     return
 
-  # --- Devices -----------------------------------------------------------------------------------
+  # --- Devices ----------------------------------------------------------------------------------
   mesh = meshes.make_mesh(config.mesh)
   divisor = plan.batch_divisor(mesh)
   if config.batch_size % divisor:
@@ -75,7 +71,7 @@ def _train_on_mesh(
   ledger: Ledger,
   stop: stop_signal.StopSignal,
 ) -> None:
-  # --- Task: what is trained, and the frozen encoders its loss reads --------------------------------
+  # --- Task: what is trained, and the frozen encoders its loss reads -----------------------------
   with ledger.phase("init"):
     make_task = autoencoding.make_task if config.task == "autoencoder" else denoising.make_task
     task = make_task(config)
@@ -85,7 +81,7 @@ def _train_on_mesh(
     replicated = jax.NamedSharding(mesh, jax.P())
     frozen = jax.device_put(task.frozen, replicated)
 
-  # --- State: the newest checkpoint, else another model's weights, else fresh ----------------------
+  # --- State: the newest checkpoint, else another model's weights, else fresh -------------------
   def create() -> states.TrainState:
     params = task.network.init(jax.random.key(config.seed))
     return states.create(params, optimizer, trained)
@@ -94,18 +90,22 @@ def _train_on_mesh(
   fingerprint = loaders.data_fingerprint(config.data)
   if newest is not None:
     with ledger.phase("restore"):
-      position = checkpointer.position(newest)
-      loaders.check_fingerprint(position["data"], fingerprint)
-      state = states.TrainState(**checkpointer.restore(newest, states.as_dict(abstract)))
-      console.line(f"{root}: resuming at step {newest} of {config.total_steps}")
+      loaders.check_fingerprint(checkpointer.position(newest)["data"], fingerprint)
+      restored = checkpointer.restore_latest(states.as_dict(abstract))
+      assert restored is not None
+      state = states.TrainState(**restored[1])
+      console.line(f"{root}: resuming at step {restored[0]} of {config.total_steps}")
   else:
     with ledger.phase("init"):
       state = jax.jit(create, out_shardings=jax.tree.map(lambda a: a.sharding, abstract))()
       if config.init_from:
-        state = start.from_model(state, config.init_from)
+        source = pretrained.load(config.init_from)
+        params, report = warm_start(state.params, source.params)
+        state = dataclasses.replace(state, params=params, ema=jax.tree.map(jnp.copy, params))
+        console.line(f"starting from {source.origin}: {report}")
   start_step, start_sample = int(state.step), int(state.samples)
 
-  # --- Data: batch k is a function of (seed, sample index); the position is the sample count --------
+  # --- Data: batch k is a function of (seed, sample index); the position is the sample count ----
   tokenizer = tokenizers.load(config.encoders.text) if config.encoders.text else None
   batches = loaders.make_loader(
     config.data,
@@ -118,7 +118,7 @@ def _train_on_mesh(
     num_workers=config.data.num_workers,
   )
 
-  # --- Step: one program, state donated --------------------------------------------------------------
+  # --- Step: one program, state donated ---------------------------------------------------------
   train_step = jax.jit(
     steps.make_train_step(task, config, optimizer, trained),
     donate_argnums=0,
@@ -127,17 +127,17 @@ def _train_on_mesh(
   batch_sharding = jax.NamedSharding(mesh, plan.BATCH)
 
   def save(step: int, state: states.TrainState) -> None:
-    """Saves state and position; regular steps stay by `checkpoint.keep`, others until the next."""
+    """Saves state and position in the background."""
     with ledger.phase("save"):
       position = {
         "samples": int(jax.device_get(state.samples)),
         "data": fingerprint,
         "config": configs.to_dict(config),
       }
-      regular = step % config.checkpoint.every_steps == 0 or step == config.total_steps
-      checkpointer.save(step, states.as_dict(state), position, regular=regular)
+      due = step % config.checkpoint.every_steps == 0 or step == config.total_steps
+      checkpointer.save(step, states.as_dict(state), position, interim=not due)
 
-  # --- Loop -------------------------------------------------------------------------------------------
+  # --- Loop -------------------------------------------------------------------------------------
   writer = MetricsWriter(root, attempt)
   meter = Meter(config, writer)
   progress = console.Progress(f"{root.name}", total=config.total_steps, initial=start_step)
@@ -168,7 +168,7 @@ def _train_on_mesh(
         with jax.transfer_guard("allow"):
           save(step + 1, state)
 
-  # --- End --------------------------------------------------------------------------------------------
+    # --- End ------------------------------------------------------------------------------------
     meter.flush()
   checkpointer.wait()
   checkpointer.close()
@@ -188,7 +188,7 @@ class Meter:
   def push(
     self, step: int, metrics: dict[str, jax.Array], batch: dict[str, Any], waited: float
   ) -> None:
-    """Takes the metrics of `step`, which may still be computed; handles those of the step before."""
+    """Takes the metrics of `step`, which may still be computed; logs the step before."""
     self._waited += waited
     self.flush()
     self._pending = (step, metrics, {"sample_ids_hash": loaders.ids_hash(batch)})
@@ -228,12 +228,17 @@ class Meter:
     self._logged_step, self._logged_at, self._waited = step, now, 0.0
 
 
-def main(argv: list[str]) -> None:
-  """The verb: see the module's text."""
-  parsed = command.parse(argv, flags_help=__doc__, config=True, required=("config", "workdir"))
-  train(configs.load(parsed.config, parsed.overrides), parsed.workdir)
+_CONFIG = flags.DEFINE_string(
+  "config", None, "FILE.py[:variant,...]; --config.a.b=VALUE overrides."
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: local, gs:// or s3://.")
 
+
+def main() -> None:
+  """The verb: see the module's text."""
+  train(configs.load(_CONFIG.value, command.config_overrides()), _WORKDIR.value)
 
 
 if __name__ == "__main__":
+  flags.mark_flags_as_required(["config", "workdir"])
   command.run(main)

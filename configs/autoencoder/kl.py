@@ -16,27 +16,29 @@ from ml_collections import ConfigDict
 def get_config(variant: str = "") -> ConfigDict:
   """The autoencoder stage; see the header for variants."""
   batch_size = 192
-  config = ConfigDict({
-    "task": "autoencoder",
-    "seed": 0,
-    "batch_size": batch_size,
-    "total_samples": 250_000 * batch_size,
-    "log_every_steps": 50,
-    "checkpoint": {"every_steps": 1000, "keep": 3},
-    "data": {"num_frames": 1, "fps": 4.0, "height": 256, "width": 384, "num_workers": 8},
-    "autoencoder": {"preset": "kl_f8", "kl_weight": 1e-6},
-    "optimizer": {"learning_rate": 1e-4, "weight_decay": 0.0, "ema_decay": 0.999},
-    "mesh": {"replica": 1, "fsdp": -1},
-  })
+  config = ConfigDict(
+    {
+      "task": "autoencoder",
+      "seed": 0,
+      "batch_size": batch_size,
+      "total_samples": 250_000 * batch_size,
+      "log_every_steps": 50,
+      "checkpoint": {"every_steps": 1000, "keep": 3},
+      "data": {"num_frames": 1, "fps": 4.0, "height": 256, "width": 384, "num_workers": 8},
+      "autoencoder": {"preset": "kl_f8", "kl_weight": 1e-6},
+      "optimizer": {"learning_rate": 1e-4, "weight_decay": 0.0, "ema_decay": 0.999},
+      "mesh": {"replica": 1, "fsdp": -1},
+    }
+  )
   for name in filter(None, variant.split(",")):
     match name:
       case "tiny":
-        config.batch_size, config.total_samples = 16, 16 * 300
+        config.batch_size, config.total_samples = 4, 4 * 400
         config.log_every_steps = 10
         config.checkpoint.every_steps = 100
         config.data.update({"height": 64, "width": 96, "num_workers": 0})
         config.autoencoder.preset = "tiny"
-        config.optimizer.update({"learning_rate": 2e-3, "warmup_samples": 160, "ema_decay": 0.98})
+        config.optimizer.update({"learning_rate": 2e-3, "warmup_samples": 40, "ema_decay": 0.98})
       case _:
         raise ValueError(f"unknown variant {name!r}: choose from tiny")
   return config

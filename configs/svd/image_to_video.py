@@ -16,27 +16,33 @@ from ml_collections import ConfigDict
 def get_config(variant: str = "") -> ConfigDict:
   """Stage III at low resolution; see the header for variants."""
   batch_size = 768
-  config = ConfigDict({
-    "seed": 0,
-    "batch_size": batch_size,
-    "total_samples": 50_000 * batch_size,
-    "log_every_steps": 50,
-    "sample_every_steps": 0,
-    "checkpoint": {"every_steps": 1000, "keep": 3},
-    "init_from": "",
-    "data": {"num_frames": 16, "fps": 4.0, "height": 320, "width": 576, "num_workers": 16},
-    "encoders": {"vae": "", "image": ""},
-    "model": {"preset": "svd", "overrides": {"remat": True}},
-    "conditioning": {
-      "mode": "image_to_video",
-      "dropout": 0.15,  # not given in the paper for this model; the text model's
-      "noise_aug_mean": -3.0,
-      "noise_aug_std": 0.5,
-    },
-    "diffusion": {"p_mean": 0.7, "p_std": 1.6},
-    "optimizer": {"learning_rate": 3e-5, "warmup_samples": 1000 * batch_size, "ema_decay": 0.9999},
-    "mesh": {"replica": 1, "fsdp": -1},
-  })
+  config = ConfigDict(
+    {
+      "seed": 0,
+      "batch_size": batch_size,
+      "total_samples": 50_000 * batch_size,
+      "log_every_steps": 50,
+      "sample_every_steps": 0,
+      "checkpoint": {"every_steps": 1000, "keep": 3},
+      "init_from": "",
+      "data": {"num_frames": 16, "fps": 4.0, "height": 320, "width": 576, "num_workers": 16},
+      "encoders": {"vae": "", "image": ""},
+      "model": {"preset": "svd", "overrides": {"remat": True}},
+      "conditioning": {
+        "mode": "image_to_video",
+        "dropout": 0.15,  # not given in the paper for this model; the text model's
+        "noise_aug_mean": -3.0,
+        "noise_aug_std": 0.5,
+      },
+      "diffusion": {"p_mean": 0.7, "p_std": 1.6},
+      "optimizer": {
+        "learning_rate": 3e-5,
+        "warmup_samples": 1000 * batch_size,
+        "ema_decay": 0.9999,
+      },
+      "mesh": {"replica": 1, "fsdp": -1},
+    }
+  )
   for name in filter(None, variant.split(",")):
     match name:
       case "paper":

@@ -16,22 +16,28 @@ from ml_collections import ConfigDict
 def get_config(variant: str = "") -> ConfigDict:
   """Stage II; see the header for variants."""
   batch_size = 1536
-  config = ConfigDict({
-    "seed": 0,
-    "batch_size": batch_size,
-    "total_samples": 150_000 * batch_size,
-    "log_every_steps": 50,
-    "sample_every_steps": 0,
-    "checkpoint": {"every_steps": 1000, "keep": 3},
-    "init_from": "",
-    "data": {"num_frames": 16, "fps": 4.0, "height": 256, "width": 384, "num_workers": 16},
-    "encoders": {"vae": "", "text": ""},
-    "model": {"preset": "svd_t2v", "overrides": {"remat": True}},
-    "conditioning": {"mode": "text_to_video", "dropout": 0.15},
-    "diffusion": {"p_mean": -1.2, "p_std": 1.0},
-    "optimizer": {"learning_rate": 1e-4, "warmup_samples": 1000 * batch_size, "ema_decay": 0.9999},
-    "mesh": {"replica": 1, "fsdp": -1},
-  })
+  config = ConfigDict(
+    {
+      "seed": 0,
+      "batch_size": batch_size,
+      "total_samples": 150_000 * batch_size,
+      "log_every_steps": 50,
+      "sample_every_steps": 0,
+      "checkpoint": {"every_steps": 1000, "keep": 3},
+      "init_from": "",
+      "data": {"num_frames": 16, "fps": 4.0, "height": 256, "width": 384, "num_workers": 16},
+      "encoders": {"vae": "", "text": ""},
+      "model": {"preset": "svd_t2v", "overrides": {"remat": True}},
+      "conditioning": {"mode": "text_to_video", "dropout": 0.15},
+      "diffusion": {"p_mean": -1.2, "p_std": 1.0},
+      "optimizer": {
+        "learning_rate": 1e-4,
+        "warmup_samples": 1000 * batch_size,
+        "ema_decay": 0.9999,
+      },
+      "mesh": {"replica": 1, "fsdp": -1},
+    }
+  )
   for name in filter(None, variant.split(",")):
     match name:
       case "paper":

@@ -48,13 +48,17 @@ class Checkpointer:
     self._writing: int | None = None
     self._cleaner: threading.Thread | None = None
 
-  def save(self, step: int, state: Any, position: dict[str, Any]) -> bool:
+  def save(
+    self, step: int, state: Any, position: dict[str, Any], *, interim: bool = False
+  ) -> bool:
     """Saves in the background; returns as soon as `state` may be donated or changed.
 
     Args:
       step: number of updates completed.
       state: pytree of `jax.Array`.
       position: where the run is, as JSON values: data position, samples, config fingerprint.
+      interim: the run is being stopped between two steps that are due; this one does not count for
+        `keep` and goes when the next is there.
 
     Returns:
       False if this step is complete on disk already.
@@ -77,6 +81,7 @@ class Checkpointer:
     record = layout.Record(
       position,
       {k: layout.Leaf(v.shape, str(v.dtype), checksums[k]) for k, v in leaves.items()},
+      interim,
     )
     self._writing = step
     with _in_our_words(self.directory / str(step)):

@@ -40,15 +40,27 @@ class Leaf:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-  """What is known of a step without reading its arrays."""
+  """What is known of a step without reading its arrays.
+
+  Attributes:
+    position: where the run was, as `Checkpointer.save` was told.
+    leaves: by name.
+    interim: saved because the run was stopped, not because it was due.
+  """
 
   position: dict[str, Any]
   leaves: dict[str, Leaf]
+  interim: bool = False
 
   def to_json(self) -> dict[str, Any]:
     """As stored."""
     leaves = {k: [list(v.shape), v.dtype, v.checksum] for k, v in self.leaves.items()}
-    return {"version": _VERSION, "position": self.position, "leaves": leaves}
+    return {
+      "version": _VERSION,
+      "position": self.position,
+      "interim": self.interim,
+      "leaves": leaves,
+    }
 
 
 def read_record(step: storage.Path) -> Record:
@@ -62,7 +74,7 @@ def read_record(step: storage.Path) -> Record:
     stored = storage.read_json(path)
     version = stored["version"]
     leaves = {k: Leaf(tuple(v[0]), v[1], v[2]) for k, v in stored["leaves"].items()}
-    record = Record(stored["position"], leaves)
+    record = Record(stored["position"], leaves, stored["interim"])
   except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as exc:
     raise CheckpointError(f"checkpoint {step} has no readable record ({path}): {exc}") from exc
   if version != _VERSION:
@@ -92,15 +104,19 @@ def remove_old(folder: storage.Path, keep: int) -> None:
   """Removes complete steps but the newest `keep`, and what was left behind half-written.
 
   Only what is older than the newest complete step goes: a newer one may be just being written.
+  Steps saved because a run was stopped do not count and go as soon as there is a newer one, so that
+  an interrupted run ends with the same steps as an undisturbed one.
   """
   complete = complete_steps(folder)
   if not complete:
     return
+  regular = [step for step in complete if not read_record(folder / str(step)).interim]
+  kept = {*regular[-keep:], complete[-1]}
   for name in _names(folder):
     number = re.match(r"\d+", name)
     if number and int(number[0]) < complete[-1]:
       is_leftover = name != number[0] or int(number[0]) not in complete
-      if is_leftover or int(number[0]) not in complete[-keep:]:
+      if is_leftover or int(number[0]) not in kept:
         storage.remove(folder / name)
 
 

@@ -36,6 +36,7 @@ __all__ = [
   "fixed_windows",
   "ids_hash",
   "make_loader",
+  "open_reader",
 ]
 
 Batch = dict[str, Any]
@@ -162,7 +163,7 @@ def make_loader(
     DataError: shards are missing or broken, or no clip is long enough.
   """
   rows = order.host_rows(global_batch, process_index, process_count)
-  reader = _reader(config, seed)
+  reader = open_reader(config, seed)
   make = _MakeBatch(reader, tokenizer, start_sample, global_batch, rows)
   return BatchIterator(make, num_workers)
 
@@ -187,7 +188,7 @@ def fixed_windows(config: "DataConfig", count: int, seed: int = 0) -> Iterator[s
   """
   if count < 1:
     raise ValueError(f"the number of evaluation windows must be positive, got {count}")
-  reader = _reader(dataclasses.replace(config, flip=False), seed)
+  reader = open_reader(dataclasses.replace(config, flip=False), seed)
   return (reader.fixed(number, count) for number in range(count))
 
 
@@ -196,7 +197,12 @@ def ids_hash(batch: Batch) -> str:
   return batch["sample_ids_hash"]
 
 
-def _reader(config: "DataConfig", seed: int) -> samples.SampleReader:
+def open_reader(config: "DataConfig", seed: int) -> samples.SampleReader:
+  """The stream that `config` and `seed` name, sample by sample, without processes or batches.
+
+  Raises:
+    FileNotFoundError, DataError: as `make_loader`.
+  """
   grid = windows.WindowGrid(config.num_frames, config.fps)
   source = sources.open_source(config.path, config.split, grid)
   view = samples.View(grid, config.height, config.width, config.flip)

@@ -4,11 +4,12 @@ Sample `index` of a run is the same clip, the same window and the same caption w
 of hosts, of decoding processes, the batch size, and however often the run was interrupted, for
 nothing here has state. Epoch `index // clips` visits every clip once, in an order of its own.
 
-The arithmetic is spelled out (blake2b, a Feistel network) and not taken from a library's generator,
+The arithmetic is spelled out (blake2b, a Feistel network of SplitMix64) and not taken from a library's generator,
 since the order of a run that lasts months must survive an upgrade of that library.
 """
 
 import enum
+import functools
 import hashlib
 import struct
 
@@ -50,11 +51,12 @@ def permute(position: int, size: int, permutation: int) -> int:
   assert 0 <= position < size, f"{position=} {size=}"
   half = max(1, ((size - 1).bit_length() + 1) // 2)
   low = (1 << half) - 1
+  round_keys = _round_keys(permutation)
   value = position
   while True:
     left, right = value >> half, value & low
-    for r in range(_ROUNDS):
-      left, right = right, left ^ (_hash64(permutation, r, right) & low)
+    for round_key in round_keys:
+      left, right = right, left ^ (_mix64(round_key ^ right) & low)
     value = left << half | right
     if value < size:
       return value
@@ -90,6 +92,18 @@ def host_rows(global_batch: int, process_index: int, process_count: int) -> rang
   assert 0 <= process_index < process_count, f"{process_index=} {process_count=}"
   rows = global_batch // process_count
   return range(process_index * rows, (process_index + 1) * rows)
+
+
+@functools.lru_cache(maxsize=64)
+def _round_keys(permutation: int) -> tuple[int, ...]:
+  return tuple(_hash64(permutation, r) for r in range(_ROUNDS))
+
+
+def _mix64(word: int) -> int:
+  """The finalizer of SplitMix64 (Steele et al. 2014): ten times as fast as a hash, for the rounds."""
+  word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
+  word = (word ^ (word >> 27)) * 0x94D049BB133111EB & _MASK
+  return word ^ (word >> 31)
 
 
 def _hash64(*words: int) -> int:

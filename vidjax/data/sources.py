@@ -6,24 +6,20 @@ where that file is missing or older than the shards, they are read through once 
 """
 
 import bisect
-from collections.abc import Iterator
 import dataclasses
 import functools
 import hashlib
 import io
 import itertools
-import sys
 from typing import Any
 
 from absl import logging
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 import numpy as np
-from rich import progress
 
 from vidjax import errors, storage
 from vidjax.data import schema, windows
-
-_BAR_FROM_RECORDS = 2000  # fewer are read within a few seconds
+from vidjax.observe import console
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,24 +183,19 @@ def _scan(folder: str, split: str, shards: tuple[str, ...], sizes: tuple[int, ..
   durations_s = np.full(sum(counts), np.nan)
   digest = hashlib.sha256()
   records = ((reader, i) for reader, n in zip(readers, counts, strict=True) for i in range(n))
-  for number, (reader, i) in enumerate(_with_bar(records, len(durations_s))):
-    try:
-      (data,) = reader.read([i])
-      digest.update(hashlib.sha256(data).digest())
-      clip = schema.parse_record(data)
-      durations_s[number] = clip.num_frames / clip.fps
-    except (RuntimeError, errors.DataError) as error:
-      digest.update(b"unreadable")
-      logging.warning("%s/%s[%d] cannot be read: %s", folder, split, i, error)
+  with console.Progress(f"index of {split}", len(durations_s)) as progress:
+    for number, (reader, i) in enumerate(records):
+      try:
+        (data,) = reader.read([i])
+        digest.update(hashlib.sha256(data).digest())
+        clip = schema.parse_record(data)
+        durations_s[number] = clip.num_frames / clip.fps
+      except (RuntimeError, errors.DataError) as error:
+        digest.update(b"unreadable")
+        logging.warning("%s: record %d of %r cannot be read: %s", folder, number, split, error)
+      if number % 1000 == 999:  # a few thousand are read in a second
+        progress.update(number + 1)
   return ClipIndex(folder, split, shards, sizes, counts, durations_s, digest.hexdigest())
-
-
-def _with_bar(records: Iterator[Any], total: int) -> Iterator[Any]:
-  if total < _BAR_FROM_RECORDS:
-    return records
-  logging.info("no index file: reading all %d clips once", total)
-  hidden = not sys.stderr.isatty()
-  return iter(progress.track(records, "indexing clips", total, disable=hidden))
 
 
 @functools.lru_cache(maxsize=1024)

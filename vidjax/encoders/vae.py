@@ -70,7 +70,7 @@ class VAEConfig:
 PRESETS: dict[str, VAEConfig] = {
   "kl_f8": VAEConfig(use_post_quant_conv=False),
   "tiny": VAEConfig(
-    block_out_channels=(32, 32, 64), norm_groups=8, layers_per_block=1, use_post_quant_conv=False
+    block_out_channels=(16, 32, 64), norm_groups=8, layers_per_block=1, use_post_quant_conv=False
   ),
 }
 

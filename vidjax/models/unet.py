@@ -77,8 +77,8 @@ PRESETS: dict[str, UNetConfig] = {
   "sd21": UNetConfig(in_channels=4, temporal="none", vector_size=0),
   "tiny": UNetConfig(
     in_channels=8,
-    block_out_channels=(32, 64),
-    num_attention_heads=(2, 4),
+    block_out_channels=(64, 64),  # two channels in each of the 32 groups: norms keep some means
+    num_attention_heads=(4, 4),
     attention=(False, True),
     layers_per_block=1,
     cross_attention_dims=(64,),

@@ -34,8 +34,11 @@ class Embedding(nnx.Module):
     self.embedding = nnx.Param(table, role="embed")
 
   def __call__(self, ids: jax.Array) -> jax.Array:
-    """Looks `ids` up."""
-    return plan.gather(self.embedding[...])[ids]
+    """Looks `ids` up; the result is sharded as they are."""
+    table = plan.gather(self.embedding[...])
+    if jax.sharding.get_abstract_mesh().empty:
+      return table[ids]
+    return table.at[ids].get(out_sharding=jax.P(*jax.typeof(ids).sharding.spec, None))
 
 
 class EmbeddingMLP(nnx.Module):

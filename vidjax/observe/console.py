@@ -62,5 +62,7 @@ class Progress:
       self._said = now
       left = (now - self._began) / max(1, done - self._initial) * (self._total - done)
       print(
-        f"{self._name}: {done}/{self._total} {note} ({left:.0f} s left)", file=sys.stderr, flush=True
+        f"{self._name}: {done}/{self._total} {note} ({left:.0f} s left)",
+        file=sys.stderr,
+        flush=True,
       )

@@ -286,3 +286,14 @@ def test_only_what_is_asked_for_is_read(tmp_path, monkeypatch):
   monkeypatch.setattr(checkpointer.orbax_io, "read", lambda s, w: read.extend(w) or original(s, w))
   restore_params(tmp_path, "raw")
   assert sorted(read) == [f"params/{KERNEL}", "params/time.bias"]
+
+
+def test_an_interim_step_goes_when_the_next_is_there(directory):
+  """So that an interrupted run leaves the same steps as an undisturbed one."""
+  with Checkpointer(directory, keep=2) as saver:
+    for step, interim in ((10, False), (13, True), (20, False), (24, True)):
+      saver.save(step, _state(step), {}, interim=interim)
+    saver.wait()
+    assert layout.complete_steps(directory) == [10, 20, 24]
+    saver.save(30, _state(30), {})
+  assert layout.complete_steps(directory) == [20, 30]

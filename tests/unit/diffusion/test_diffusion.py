@@ -5,11 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidjax.diffusion import guidance
+from vidjax.diffusion import guidance, noise, precondition, samplers
 from vidjax.diffusion import loss as losses
-from vidjax.diffusion import noise
-from vidjax.diffusion import precondition
-from vidjax.diffusion import samplers
 
 SIGMAS = jnp.asarray([0.002, 0.1, 1.0, 14.6, 700.0], jnp.float32)
 
