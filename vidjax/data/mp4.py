@@ -89,8 +89,10 @@ def encode_timed(
         previous, previous_pts = picture, pts
       if stream is None or previous is None:
         raise ValueError("a video needs at least one frame")
-      container.mux(stream.encode(previous))
-      container.mux(stream.encode(None))
+      packets = [*stream.encode(previous), *stream.encode(None)]
+      # The last packet loses its duration inside x264, and with it the file its length and rate.
+      packets[-1].duration = previous.duration or round(1 / _TIME_BASE)
+      container.mux(packets)
     return storage.Path(name).read_bytes()
 
 

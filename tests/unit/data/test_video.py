@@ -1,4 +1,4 @@
-"""Decoding by time: the last frame whose time stamp is not later, upright, on every kind of file."""
+"""Decoding by time: the last frame with time stamp <= t, upright, on every kind of file."""
 
 import fractions
 
