@@ -24,7 +24,7 @@ def main() -> None:
   if verb not in VERBS:
     near = difflib.get_close_matches(verb, VERBS, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"verbs: {', '.join(VERBS)}"
-    print(f"error: unknown verb {verb!r}: {hint}", file=sys.stderr)
+    print(f"vidjax: error: unknown verb {verb!r}: {hint}", file=sys.stderr)
     sys.exit(2)
   sys.argv = [f"vidjax {verb}", *sys.argv[2:]]
   runpy.run_module(VERBS[verb][0], run_name="__main__", alter_sys=False)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import sys
 from typing import NoReturn
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from vidjax import errors
 
@@ -27,14 +27,16 @@ def run(main: Callable[[], None], *, pass_unknown: bool = False) -> NoReturn:
     try:
       rest = flags.FLAGS(known, known_only=pass_unknown)
     except flags.Error as error:
-      print(f"error: {error}\nsee --help for all flags", file=sys.stderr)
+      print(f"vidjax: error: {error}\nsee --help for all flags", file=sys.stderr)
       sys.exit(2)
     if len(rest) > 1 and not pass_unknown:
-      print(f"error: {rest[1]!r} is not a flag; flags start with --", file=sys.stderr)
+      print(f"vidjax: error: {rest[1]!r} is not a flag; flags start with --", file=sys.stderr)
       sys.exit(2)
     _unknown[:] = rest[1:]
     return rest
 
+  # Libraries narrate at INFO; what a user has to read is printed. `--verbosity=0` brings it back.
+  flags.FLAGS.set_default("verbosity", logging.WARNING)
   app.run(lambda _: sys.exit(errors.run_main(main)), flags_parser=parse)
   raise AssertionError("app.run exits")
 

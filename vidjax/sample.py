@@ -21,29 +21,7 @@ from vidjax import pipeline as pipelines
 from vidjax.data import mp4, transforms
 from vidjax.observe import console
 
-_MODEL = flags.DEFINE_string("model", None, "Workdir, checkpoint step or exported directory.")
-_OUT = flags.DEFINE_string("out", None, "File to write: .mp4 or .gif.")
-_MODE = flags.DEFINE_string(
-  "mode", None, "How to generate; default: what the model was trained for."
-)
-_PROMPT = flags.DEFINE_string("prompt", None, "Text, for the text modes.")
-_IMAGE = flags.DEFINE_string("image", None, "First frame: png, jpg or webp.")
-_NUM_FRAMES = flags.DEFINE_integer("num_frames", None, "Frames of the clip.")
-_HEIGHT = flags.DEFINE_integer("height", None, "Pixels.")
-_WIDTH = flags.DEFINE_integer("width", None, "Pixels.")
-_FPS = flags.DEFINE_float("fps", None, "Real frame rate of the clip.")
-_MOTION = flags.DEFINE_float("motion_bucket_id", 127.0, "How much moves, 0 to 255.")
-_NOISE_AUG = flags.DEFINE_float("noise_aug_strength", 0.02, "Sigma of the noise on the image.")
-_STEPS = flags.DEFINE_integer("steps", 25, "Sampler steps.")
-_MIN_GUIDANCE = flags.DEFINE_float("min_guidance", 1.0, "Guidance scale of the first frame.")
-_MAX_GUIDANCE = flags.DEFINE_float("max_guidance", 3.0, "Guidance scale of the last frame.")
-_DECODE_CHUNK = flags.DEFINE_integer("decode_chunk", 16, "Frames decoded at once.")
-_NUM_SAMPLES = flags.DEFINE_integer("num_samples", 1, "How many clips.")
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the first clip.")
-_PARAMS = flags.DEFINE_enum("params", "ema", ["ema", "raw"], "Which weights of a workdir.")
-_NOISE = flags.DEFINE_string("noise", None, "Start noise: .npy float32 (N, T, h, w, C).")
-_IMAGE_NOISE = flags.DEFINE_string("image_noise", None, "Noise on the image: .npy (H, W, 3).")
-_SAVE_ARRAY = flags.DEFINE_string("save_array", None, "Also write .npy (N, T, H, W, 3) in [0, 1].")
+_FLAGS = flags.FLAGS
 
 
 def read_image(path: str, height: int, width: int) -> np.ndarray:
@@ -85,51 +63,51 @@ def write_clip(path: str, clip_THWC: np.ndarray, fps: float) -> None:
 
 def main() -> None:
   """The verb: see the module's text."""
-  if _NUM_SAMPLES.value < 1:
-    raise ValueError(f"--num_samples={_NUM_SAMPLES.value}: at least 1")
-  if storage.Path(_OUT.value).suffix not in (".mp4", ".gif"):
-    raise ValueError(f"--out={_OUT.value}: use a name that ends in .mp4 or .gif")
-  console.line(f"loading {_MODEL.value}")
-  pipe = pipelines.Pipeline.from_pretrained(_MODEL.value, _PARAMS.value)
+  if _FLAGS.num_samples < 1:
+    raise ValueError(f"--num_samples={_FLAGS.num_samples}: at least 1")
+  if storage.Path(_FLAGS.out).suffix not in (".mp4", ".gif"):
+    raise ValueError(f"--out={_FLAGS.out}: use a name that ends in .mp4 or .gif")
+  console.line(f"loading {_FLAGS.model}")
+  pipe = pipelines.Pipeline.from_pretrained(_FLAGS.model, _FLAGS.params)
   request = _request(pipe)
-  console.line(f"sampling {_NUM_SAMPLES.value} clip(s), {request.steps} steps, from {pipe.origin}")
+  console.line(f"sampling {_FLAGS.num_samples} clip(s), {request.steps} steps, from {pipe.origin}")
   clips = pipe.generate(request)
-  out = storage.Path(_OUT.value)
+  out = storage.Path(_FLAGS.out)
   for i, (seed, clip) in enumerate(zip(request.seeds, clips, strict=True)):
     path = out if len(clips) == 1 else out.with_name(f"{out.stem}_{i:04d}{out.suffix}")
     write_clip(str(path), clip, request.fps or pipe.config.data.fps)
     storage.write_json(path.with_suffix(".json"), _settings(request, pipe, seed))
     console.line(str(path))
-  if _SAVE_ARRAY.value:
+  if _FLAGS.save_array:
     buffer = io.BytesIO()
     np.save(buffer, clips)
-    storage.write_bytes(_SAVE_ARRAY.value, buffer.getvalue())
+    storage.write_bytes(_FLAGS.save_array, buffer.getvalue())
 
 
 def _request(pipe: pipelines.Pipeline) -> pipelines.Request:
-  n, data = _NUM_SAMPLES.value, pipe.config.data
-  height, width = _HEIGHT.value or data.height, _WIDTH.value or data.width
+  n, data = _FLAGS.num_samples, pipe.config.data
+  height, width = _FLAGS.height or data.height, _FLAGS.width or data.width
   images = image_noise = None
-  if _IMAGE.value:
-    images = np.repeat(read_image(_IMAGE.value, height, width)[None], n, axis=0)
-  if _IMAGE_NOISE.value:
-    image_noise = np.repeat(_read_array(_IMAGE_NOISE.value)[None], n, axis=0)
+  if _FLAGS.image:
+    images = np.repeat(read_image(_FLAGS.image, height, width)[None], n, axis=0)
+  if _FLAGS.image_noise:
+    image_noise = np.repeat(_read_array(_FLAGS.image_noise)[None], n, axis=0)
   return pipelines.Request(
-    mode=_MODE.value,
+    mode=_FLAGS.mode,
     images_NHWC=images,
-    prompts=None if _PROMPT.value is None else [_PROMPT.value] * n,
-    seeds=[_SEED.value + i for i in range(n)],
-    num_frames=_NUM_FRAMES.value,
+    prompts=None if _FLAGS.prompt is None else [_FLAGS.prompt] * n,
+    seeds=[_FLAGS.seed + i for i in range(n)],
+    num_frames=_FLAGS.num_frames,
     height=height,
     width=width,
-    fps=_FPS.value,
-    motion_bucket_id=_MOTION.value,
-    noise_aug_strength=_NOISE_AUG.value,
-    steps=_STEPS.value,
-    min_guidance=_MIN_GUIDANCE.value,
-    max_guidance=_MAX_GUIDANCE.value,
-    decode_chunk=_DECODE_CHUNK.value,
-    noise_NThwC=None if not _NOISE.value else _read_array(_NOISE.value),
+    fps=_FLAGS.fps,
+    motion_bucket_id=_FLAGS.motion_bucket_id,
+    noise_aug_strength=_FLAGS.noise_aug_strength,
+    steps=_FLAGS.steps,
+    min_guidance=_FLAGS.min_guidance,
+    max_guidance=_FLAGS.max_guidance,
+    decode_chunk=_FLAGS.decode_chunk,
+    noise_NThwC=None if not _FLAGS.noise else _read_array(_FLAGS.noise),
     image_noise_NHWC=image_noise,
   )
 
@@ -141,12 +119,12 @@ def _settings(request: pipelines.Request, pipe: pipelines.Pipeline, seed: int) -
     if field.name not in ("images_NHWC", "noise_NThwC", "image_noise_NHWC", "seeds", "prompts")
   }
   return plain | {
-    "model": _MODEL.value,
+    "model": _FLAGS.model,
     "origin": pipe.origin,
-    "image": _IMAGE.value,
-    "prompt": _PROMPT.value,
-    "noise": _NOISE.value,
-    "image_noise": _IMAGE_NOISE.value,
+    "image": _FLAGS.image,
+    "prompt": _FLAGS.prompt,
+    "noise": _FLAGS.noise,
+    "image_noise": _FLAGS.image_noise,
     "seed": seed,
   }
 
@@ -157,6 +135,33 @@ def _read_array(path: str) -> np.ndarray:
   return np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False)
 
 
+def define_flags() -> None:
+  """Defines the flags of the verb; only the process that runs it has them."""
+  flags.DEFINE_string(
+    "model", None, "Workdir, checkpoint step or exported directory.", required=True
+  )
+  flags.DEFINE_string("out", None, "File to write: .mp4 or .gif.", required=True)
+  flags.DEFINE_string("mode", None, "How to generate; default: what the model was trained for.")
+  flags.DEFINE_string("prompt", None, "Text, for the text modes.")
+  flags.DEFINE_string("image", None, "First frame: png, jpg or webp.")
+  flags.DEFINE_integer("num_frames", None, "Frames of the clip.")
+  flags.DEFINE_integer("height", None, "Pixels.")
+  flags.DEFINE_integer("width", None, "Pixels.")
+  flags.DEFINE_float("fps", None, "Real frame rate of the clip.")
+  flags.DEFINE_float("motion_bucket_id", 127.0, "How much moves, 0 to 255.")
+  flags.DEFINE_float("noise_aug_strength", 0.02, "Sigma of the noise on the image.")
+  flags.DEFINE_integer("steps", 25, "Sampler steps.")
+  flags.DEFINE_float("min_guidance", 1.0, "Guidance scale of the first frame.")
+  flags.DEFINE_float("max_guidance", 3.0, "Guidance scale of the last frame.")
+  flags.DEFINE_integer("decode_chunk", 16, "Frames decoded at once.")
+  flags.DEFINE_integer("num_samples", 1, "How many clips.")
+  flags.DEFINE_integer("seed", 0, "Seed of the first clip.")
+  flags.DEFINE_enum("params", "ema", ["ema", "raw"], "Which weights of a workdir.")
+  flags.DEFINE_string("noise", None, "Start noise: .npy float32 (N, T, h, w, C).")
+  flags.DEFINE_string("image_noise", None, "Noise on the image: .npy (H, W, 3).")
+  flags.DEFINE_string("save_array", None, "Also write .npy (N, T, H, W, 3) in [0, 1].")
+
+
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["model", "out"])
+  define_flags()
   command.run(main)

@@ -228,17 +228,20 @@ class Meter:
     self._logged_step, self._logged_at, self._waited = step, now, 0.0
 
 
-_CONFIG = flags.DEFINE_string(
-  "config", None, "FILE.py[:variant,...]; --config.a.b=VALUE overrides."
-)
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: local, gs:// or s3://.")
+def define_flags() -> None:
+  """Defines the flags of the verb; only the process that runs it has them."""
+  flags.DEFINE_string(
+    "config", None, "FILE.py[:variant,...]; --config.a.b=VALUE overrides.", required=True
+  )
+  flags.DEFINE_string("workdir", None, "Folder of the run: local, gs:// or s3://.", required=True)
 
 
 def main() -> None:
   """The verb: see the module's text."""
-  train(configs.load(_CONFIG.value, command.config_overrides()), _WORKDIR.value)
+  given = flags.FLAGS
+  train(configs.load(given.config, command.config_overrides()), given.workdir)
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["config", "workdir"])
+  define_flags()
   command.run(main)
