@@ -1,0 +1,103 @@
+"""The same numbers without a mesh, on one device, and on eight with sharded weights."""
+
+import dataclasses
+
+from flax import nnx
+import jax
+import numpy as np
+import pytest
+
+from vidjax.encoders import clip, vae
+from vidjax.models.unet import PRESETS, UNet
+from vidjax.nn.params import Network, network
+from vidjax.parallel import plan
+from vidjax.parallel.mesh import MeshConfig, make_mesh
+
+BATCH, FRAMES = 8, 2
+MESHES = {"one device": (MeshConfig(), 1), "replica x fsdp": (MeshConfig(replica=2), 8)}
+
+
+def draw(seed, *shape):
+  return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def unet_case():
+  config = dataclasses.replace(
+    PRESETS["tiny"],
+    block_out_channels=(32, 32),
+    num_attention_heads=(1, 2),
+    attention=(False, False),  # that of the middle is enough
+    remat=True,
+  )
+  inputs = {
+    "x": draw(0, BATCH, FRAMES, 5, 4, 8),
+    "c_noise": draw(1, BATCH),
+    "context": draw(2, BATCH, 3, 64),
+    "vector": draw(3, BATCH, 3),
+  }
+
+  def apply(model, x, c_noise, context, vector):
+    return model(x, c_noise, (context,), vector)
+
+  return network(lambda rngs: UNet(config, rngs)), apply, inputs
+
+
+def vae_case():
+  config = vae.VAEConfig(block_out_channels=(32, 32), use_post_quant_conv=False)
+  config = dataclasses.replace(config, temporal_decoder=True)
+
+  def apply(model, x, keys):
+    return model.decode(model.encode_sample(x, jax.vmap(jax.random.key)(keys)))
+
+  inputs = {"x": draw(0, BATCH, FRAMES, 4, 8, 3), "keys": np.arange(BATCH, dtype=np.uint32)}
+  return vae.describe(config), apply, inputs
+
+
+def text_case():
+  tokens = np.random.default_rng(0).integers(0, 259, (BATCH, 9)).astype(np.int32)
+  return clip.describe_text(clip.TINY_TEXT), lambda model, tokens: model(tokens), {"tokens": tokens}
+
+
+def vision_case():
+  return (
+    clip.describe_vision(clip.TINY_VISION),
+    lambda model, x: model(x),
+    {"x": draw(0, BATCH, 20, 30, 3)},
+  )
+
+
+CASES = {"unet": unet_case, "vae": vae_case, "text": text_case, "vision": vision_case}
+
+
+def output_and_gradients(net: Network[nnx.Module], apply, params, inputs):
+  def loss(params):
+    y = apply(net.bind(params), **inputs)
+    return (y * y).mean(), y
+
+  (_, y), gradients = jax.value_and_grad(loss, has_aux=True)(params)
+  return y, gradients
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_outputs_and_gradients_do_not_depend_on_the_mesh(case):
+  net, apply, inputs = CASES[case]()
+  params = jax.device_get(jax.jit(net.init)(jax.random.key(0)))
+  params = {  # layers that start at zero would hide what is before them
+    name: value + 0.02 * draw(len(name), *value.shape) for name, value in params.items()
+  }
+  step = jax.jit(lambda params, inputs: output_and_gradients(net, apply, params, inputs))
+  expected, expected_gradients = jax.device_get(step(params, inputs))
+
+  for config, devices in MESHES.values():
+    mesh = make_mesh(config, jax.devices()[:devices])
+    shardings = plan.param_shardings(net.roles, net.abstract, mesh)
+    with jax.set_mesh(mesh):
+      placed = jax.device_put(inputs, jax.NamedSharding(mesh, plan.BATCH))
+      y, gradients = step(jax.device_put(params, shardings), placed)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=2e-5)
+    for name, gradient in gradients.items():
+      assert gradient.sharding.is_equivalent_to(shardings[name], gradient.ndim), name
+      scale = max(1e-3, np.abs(expected_gradients[name]).max())
+      np.testing.assert_allclose(
+        gradient, expected_gradients[name], rtol=0, atol=2e-4 * scale, err_msg=name
+      )
