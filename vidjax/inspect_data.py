@@ -22,8 +22,8 @@ from vidjax.data import loader
 from vidjax.data.samples import Sample
 from vidjax.observe import console
 
-_CONFIG = flags.DEFINE_string("config", None, "Training config, FILE.py[:variants] or config.json.")
-_OUT = flags.DEFINE_string("out", None, "Folder to write to.")
+_CONFIG = flags.DEFINE_string("config", None, "Training config, FILE.py[:variants].", required=True)
+_OUT = flags.DEFINE_string("out", None, "Folder to write to.", required=True)
 _NUM_WINDOWS = flags.DEFINE_integer("num_windows", 64, "Windows to decode and describe.")
 _ROWS = 16  # of the contact sheet
 _LABEL_LENGTH = 110  # characters
@@ -138,5 +138,4 @@ def _label(sample: Sample) -> str:
 
 
 if __name__ == "__main__":
-  flags.mark_flags_as_required(["config", "out"])
   command.run(main)

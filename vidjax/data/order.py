@@ -4,8 +4,8 @@ Sample `index` of a run is the same clip, the same window and the same caption w
 of hosts, of decoding processes, the batch size, and however often the run was interrupted, for
 nothing here has state. Epoch `index // clips` visits every clip once, in an order of its own.
 
-The arithmetic is spelled out (blake2b, a Feistel network of SplitMix64) and not taken from a library's generator,
-since the order of a run that lasts months must survive an upgrade of that library.
+The arithmetic is spelled out (blake2b, SplitMix64, a Feistel network) and not taken from a
+library's generator, since the order of a run that lasts months must survive its upgrades.
 """
 
 import enum
@@ -100,7 +100,7 @@ def _round_keys(permutation: int) -> tuple[int, ...]:
 
 
 def _mix64(word: int) -> int:
-  """The finalizer of SplitMix64 (Steele et al. 2014): ten times as fast as a hash, for the rounds."""
+  """The finalizer of SplitMix64 (Steele et al. 2014): a cheap hash for the rounds."""
   word = (word ^ (word >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
   word = (word ^ (word >> 27)) * 0x94D049BB133111EB & _MASK
   return word ^ (word >> 31)

@@ -14,7 +14,7 @@ import numpy as np
 from vidjax import errors
 from vidjax.data import order, schema, sources, transforms, video, windows
 
-MAX_SUBSTITUTES = 8  # in a row for one sample; data of which that many fail are broken
+MAX_SUBSTITUTES = 8  # for one sample; data of which that many in a row fail are broken
 
 # What damaged data raise: the shard's checksum, the record's fields, the video's bytes, its frames.
 _DAMAGE = (RuntimeError, errors.DataError, av.error.FFmpegError, ValueError)
@@ -90,20 +90,22 @@ class SampleReader:
     return order.clip_at(index, len(self.source), self.seed, attempt)
 
   def _first_readable(self, index: int, clip: int, place: float) -> Sample:
-    rejected = []
-    for attempt in range(1, MAX_SUBSTITUTES + 2):
-      name = self.source.name(clip)
+    rejected: dict[int, tuple[str, str]] = {}
+    for attempt in range(MAX_SUBSTITUTES + 1):
+      candidate = self._clip(index, attempt) if attempt else clip
+      if candidate in rejected:
+        continue
+      name = self.source.name(candidate)
       try:
-        record = self.source[clip]
+        record = self.source[candidate]
         name = f"{record.clip_id} ({name})"
-        return self._sample(record, index, place, tuple(rejected))
+        return self._sample(record, index, place, tuple(rejected.values()))
       except _DAMAGE as error:
-        rejected.append((name, f"{type(error).__name__}: {error}"))
-      clip = self._clip(index, attempt)
-    listing = "; ".join(f"{name}: {error}" for name, error in rejected)
+        rejected[candidate] = (name, f"{type(error).__name__}: {error}")
+    listing = "; ".join(f"{name}: {error}" for name, error in rejected.values())
     raise errors.DataError(
-      f"{self.source.path}: sample {index} and {MAX_SUBSTITUTES} substitutes in a row cannot be"
-      f" read: {listing}"
+      f"{self.source.path}: cannot read sample {index}, nor any of {MAX_SUBSTITUTES} substitutes:"
+      f" {listing}"
     )
 
   def _sample(

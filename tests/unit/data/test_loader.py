@@ -131,7 +131,7 @@ def test_a_worker_error_keeps_its_kind(tmp_path, records):
   broken = [dataclasses.replace(record, video=b"") for record in records]
   config = clip_shards.config(clip_shards.write_shards(tmp_path, broken))
   with start(config, num_workers=1) as batches:
-    with pytest.raises(errors.DataError, match="8 substitutes in a row cannot be read"):
+    with pytest.raises(errors.DataError, match="cannot read sample 0, nor any of 8 substitutes"):
       next(batches)
 
 
