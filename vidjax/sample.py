@@ -16,9 +16,9 @@ from absl import flags
 import numpy as np
 import PIL.Image
 
-from vidjax import command, storage
+from vidjax import command, render, storage
 from vidjax import pipeline as pipelines
-from vidjax.data import mp4, transforms
+from vidjax.data import transforms
 from vidjax.observe import console
 
 _FLAGS = flags.FLAGS
@@ -40,33 +40,12 @@ def read_image(path: str, height: int, width: int) -> np.ndarray:
   return cropped.astype(np.float32) / 255.0
 
 
-def write_clip(path: str, clip_THWC: np.ndarray, fps: float) -> None:
-  """Writes float32 [0, 1] frames as .mp4 (H.264) or .gif.
-
-  Raises:
-    ValueError: the suffix is neither.
-  """
-  frames = np.round(clip_THWC * 255.0).astype(np.uint8)
-  match storage.Path(path).suffix:
-    case ".mp4":
-      mp4.write_mp4(path, frames, fps)
-    case ".gif":
-      pictures = [PIL.Image.fromarray(frame) for frame in frames]
-      buffer = io.BytesIO()
-      pictures[0].save(
-        buffer, "GIF", save_all=True, append_images=pictures[1:], duration=1000 / fps, loop=0
-      )
-      storage.write_bytes(path, buffer.getvalue())
-    case suffix:
-      raise ValueError(f"--out={path}: suffix {suffix!r} is not known, use .mp4 or .gif")
-
-
 def main() -> None:
   """The verb: see the module's text."""
   if _FLAGS.num_samples < 1:
     raise ValueError(f"--num_samples={_FLAGS.num_samples}: at least 1")
-  if storage.Path(_FLAGS.out).suffix not in (".mp4", ".gif"):
-    raise ValueError(f"--out={_FLAGS.out}: use a name that ends in .mp4 or .gif")
+  if storage.Path(_FLAGS.out).suffix.lower() not in render.VIDEO_SUFFIXES:
+    raise ValueError(f"--out={_FLAGS.out}: end the name in {', '.join(render.VIDEO_SUFFIXES)}")
   console.line(f"loading {_FLAGS.model}")
   pipe = pipelines.Pipeline.from_pretrained(_FLAGS.model, _FLAGS.params)
   request = _request(pipe)
@@ -75,7 +54,7 @@ def main() -> None:
   out = storage.Path(_FLAGS.out)
   for i, (seed, clip) in enumerate(zip(request.seeds, clips, strict=True)):
     path = out if len(clips) == 1 else out.with_name(f"{out.stem}_{i:04d}{out.suffix}")
-    write_clip(str(path), clip, request.fps or pipe.config.data.fps)
+    render.write_video(path, clip, request.fps or pipe.config.data.fps)
     storage.write_json(path.with_suffix(".json"), _settings(request, pipe, seed))
     console.line(str(path))
   if _FLAGS.save_array:
@@ -140,7 +119,7 @@ def define_flags() -> None:
   flags.DEFINE_string(
     "model", None, "Workdir, checkpoint step or exported directory.", required=True
   )
-  flags.DEFINE_string("out", None, "File to write: .mp4 or .gif.", required=True)
+  flags.DEFINE_string("out", None, "File to write: .mp4, .gif or .webm.", required=True)
   flags.DEFINE_string("mode", None, "How to generate; default: what the model was trained for.")
   flags.DEFINE_string("prompt", None, "Text, for the text modes.")
   flags.DEFINE_string("image", None, "First frame: png, jpg or webp.")

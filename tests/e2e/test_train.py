@@ -157,7 +157,7 @@ def test_changed_data_are_refused_on_resume(job, tmp_path):
   clips = tmp_path / "clips"
   shutil.copytree(job / "clips", clips)
   done = run_vidjax(
-    *stage(job, workdir, f"--config.data.path={clips}/shards", "--config.data.fps=2"), code=2
+    *stage(job, workdir, f"--config.data.path={clips}/shards", "--config.data.fps=2"), code=3
   )
   assert "fps" in done.stderr
   assert "Traceback" not in done.stderr

@@ -1,0 +1,29 @@
+"""Every command that a document shows, and where it is run: `file::test`, or `file::text in it`."""
+
+_JOB = "tests/e2e/test_job.py"
+
+RUN_BY = {
+  "make demo": "tests/e2e/test_demo.py::test_demo_runs_to_the_end_and_resumes",
+  "make demo VIDEOS=path/to/videos": (
+    "tests/e2e/test_demo.py::test_demo_runs_to_the_end_and_resumes"
+  ),
+  "make test": "tests/e2e/test_demo.py::test_make_targets_are_what_the_documents_say",
+  "make test-all": ".ci/run::make test-all",
+  "make lint": ".ci/run::make lint",
+  "vidjax curate --videos=VIDEOS --out=CLIPS": f"{_JOB}::test_documented_commands_run",
+  "vidjax train --config=configs/svd/image.py:tiny --workdir=IMAGE --config.data.path=CLIPS/shards"
+  " --config.encoders.vae=VAE": f"{_JOB}::test_documented_commands_run",
+  "vidjax train --config=configs/svd/video_lowres.py:tiny --workdir=LOWRES"
+  " --config.data.path=CLIPS/shards --config.encoders.vae=VAE"
+  " --config.init_from=IMAGE": f"{_JOB}::test_documented_commands_run",
+  "vidjax train --config=configs/svd/video_highres.py:tiny --workdir=HIGHRES"
+  " --config.data.path=CLIPS/shards --config.encoders.vae=VAE"
+  " --config.init_from=LOWRES": f"{_JOB}::test_documented_commands_run",
+  "vidjax sample --model=HIGHRES --image=IMAGE_FILE --out=clip.mp4": (
+    f"{_JOB}::test_documented_commands_run"
+  ),
+  "vidjax evaluate --protocol=demo --data=CLIPS/shards --model=HIGHRES --out=EVAL": (
+    f"{_JOB}::test_documented_commands_run"
+  ),
+  "vidjax export --model=HIGHRES --out=EXPORT": f"{_JOB}::test_documented_commands_run",
+}
