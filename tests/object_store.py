@@ -20,6 +20,7 @@ import email.policy
 import hashlib
 import http.server
 import json
+import logging
 import os
 import re
 import sys
@@ -98,7 +99,7 @@ def serve() -> Iterator[Store]:
   handler = type("Handler", (_Handler,), {"store": store})
   server = _Server(("127.0.0.1", 0), handler)
   store.url = f"http://127.0.0.1:{server.server_address[1]}"
-  thread = threading.Thread(target=server.serve_forever, daemon=True)
+  thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
   thread.start()
   try:
     yield store
@@ -340,3 +341,32 @@ def _messages(content_type: str, body: bytes):
   head = f"Content-Type: {content_type}\r\n\r\n".encode()
   message = email.parser.BytesParser(policy=email.policy.compat32).parsebytes(head + body)
   return message.get_payload()
+
+
+@contextlib.contextmanager
+def serve_s3() -> Iterator[str]:
+  """Runs moto's S3 (an optional test dependency) and gives the URL of an empty bucket."""
+  from moto.server import ThreadedMotoServer
+  import s3fs
+
+  logging.getLogger("werkzeug").setLevel(logging.ERROR)
+  server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+  server.start()
+  host, port = server.get_host_and_port()
+  variables = {
+    "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+    "AWS_ACCESS_KEY_ID": "nobody",
+    "AWS_SECRET_ACCESS_KEY": "nothing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+  }
+  try:
+    with unittest.mock.patch.dict(os.environ, variables):
+      s3fs.S3FileSystem.clear_instance_cache()
+      forget_clients()
+      s3fs.S3FileSystem().mkdir("bucket")
+      yield "s3://bucket"
+  finally:
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()

@@ -11,6 +11,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from vidjax import storage
+from vidjax.checkpoint import orbax_s3
 from vidjax.checkpoint.layout import RECORD, STATE, Record
 
 Writer = ocp.AsyncCheckpointer
@@ -26,6 +27,7 @@ def write(writer: Writer, step: storage.Path, leaves: dict[str, jax.Array], reco
 
   What is at `step` already, half-written or damaged, is replaced.
   """
+  _prepare(step)
   args = ocp.args.Composite(
     **{STATE: ocp.args.PyTreeSave(leaves), RECORD: ocp.args.JsonSave(record.to_json())}
   )
@@ -40,10 +42,16 @@ def read(step: storage.Path, wanted: dict[str, Any]) -> dict[str, Any]:
     wanted: `jax.ShapeDtypeStruct` by name. With a sharding the array comes as a `jax.Array` laid
       out so, each host reading only its parts; without one, as a numpy array on every host.
   """
+  _prepare(step)
   restore_args = {name: _restore_args(leaf) for name, leaf in wanted.items()}
   args = ocp.args.PyTreeRestore(item=wanted, restore_args=restore_args, partial_restore=True)
   with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
     return reader.restore(step / STATE, args)
+
+
+def _prepare(step: storage.Path) -> None:
+  if orbax_s3.is_s3(step):
+    orbax_s3.enable()
 
 
 def _restore_args(leaf: jax.ShapeDtypeStruct) -> ocp.RestoreArgs:

@@ -1,0 +1,174 @@
+"""Files on a local disk and in an object store: whole or absent, and one error for a full disk."""
+
+import errno
+import os
+
+import object_store
+import pytest
+
+from vidjax import storage
+from vidjax.errors import NoSpaceError
+
+
+@pytest.fixture(params=["local", "gs"])
+def root(request, tmp_path, monkeypatch):
+  monkeypatch.setenv("VIDJAX_CACHE", str(tmp_path / "cache"))
+  if request.param == "local":
+    yield storage.Path(tmp_path / "root")
+    return
+  with object_store.serve() as store, store.environment():
+    yield storage.Path("gs://bucket/root")
+
+
+def _names(folder) -> list[str]:
+  return [str(file.relative_to(folder)) for file in storage.list_files(folder)]
+
+
+def test_read_what_was_written(root):
+  storage.write_bytes(root / "a" / "b.bin", b"\x00\r\n\xff")
+  storage.write_text(root / "t.txt", "Zürich\n")
+  storage.write_json(root / "j.json", {"x": [1, None]})
+  assert storage.read_bytes(root / "a" / "b.bin") == b"\x00\r\n\xff"
+  assert storage.read_text(root / "t.txt") == "Zürich\n"
+  assert storage.read_json(str(root / "j.json")) == {"x": [1, None]}
+  assert _names(root) == ["a/b.bin", "j.json", "t.txt"]
+  storage.write_text(root / "t.txt", "new")
+  assert storage.read_text(root / "t.txt") == "new"
+
+
+def test_paths_behave_like_pathlib(root):
+  for name in ("a/1.txt", "a/2.txt", "b/3.txt"):
+    storage.write_text(root / name, name)
+  assert sorted(path.name for path in root.iterdir()) == ["a", "b"]
+  assert sorted(path.name for path in root.glob("*/*.txt")) == ["1.txt", "2.txt", "3.txt"]
+  (root / "a" / "1.txt").rename(root / "a" / "9.txt")
+  assert _names(root / "a") == ["2.txt", "9.txt"]
+  assert (root / "a").is_dir()
+  assert not (root / "c").exists()
+  storage.remove(root / "a")
+  storage.remove(root / "b" / "3.txt")
+  storage.remove(root / "never")
+  assert not (root / "a").exists()
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # gcsfs does
+def test_large_file_and_seeking(root):
+  content = os.urandom(7 << 20)
+  storage.write_bytes(root / "x", content)
+  with storage.open_read(root / "x") as file:
+    file.seek(5 << 20)
+    assert file.read(100) == content[5 << 20 : (5 << 20) + 100]
+  assert storage.sha256(root / "x") == storage.hashlib.sha256(content).hexdigest()
+
+
+def test_listing_shows_what_others_wrote(root):
+  storage.write_text(root / "1", "")
+  assert _names(root) == ["1"]
+  if not storage.is_local(root):  # another host, with a client of its own
+    fs = storage.fsspec.filesystem("gs", skip_instance_cache=True)
+    fs.pipe_file(f"{root}/2", b"")
+  else:
+    (root / "2").touch()
+  assert _names(root) == ["1", "2"]
+
+
+def test_failed_block_leaves_the_old_file(root):
+  storage.write_text(root / "x.txt", "old")
+
+  def write_half():
+    with storage.staged(root / "x.txt") as local:
+      storage.write_text(local, "half")
+      assert local.endswith(".txt")
+      raise RuntimeError("power cut")
+
+  with pytest.raises(RuntimeError, match="power cut"):
+    write_half()
+  assert storage.read_text(root / "x.txt") == "old"
+  assert _names(root) == ["x.txt"]
+
+
+def test_unfinished_files_are_not_listed(tmp_path):
+  with storage.staged(tmp_path / "x.mp4") as local:
+    storage.write_text(local, "half")
+    assert storage.list_files(tmp_path) == []
+  assert _names(tmp_path) == ["x.mp4"]
+  assert list(tmp_path.iterdir()) == [tmp_path / "x.mp4"]
+
+
+def test_local_names(root):
+  storage.write_text(root / "d" / "x.txt", "1")
+  with storage.local_copy(root / "d" / "x.txt") as file, storage.local_copy(root / "d") as folder:
+    assert storage.is_local(file)
+    assert file.endswith("x.txt")
+    assert storage.read_text(file) == "1"
+    assert storage.read_text(f"{folder}/x.txt") == "1"
+  assert storage.Path(file).exists() == storage.is_local(root)
+
+
+def test_cached_copy_follows_changes(root):
+  storage.write_text(root / "d" / "x.txt", "1")
+  first = storage.cached_copy(root / "d")
+  assert storage.read_text(f"{first}/x.txt") == "1"
+  assert storage.cached_copy(root / "d") == first
+  storage.write_text(root / "d" / "x.txt", "22")
+  assert storage.read_text(f"{storage.cached_copy(root / 'd')}/x.txt") == "22"
+
+
+def test_publish_file_and_folder(root, tmp_path):
+  local = tmp_path / "made"
+  storage.write_text(local / "sub" / "x.txt", "1")
+  storage.publish(local, root)
+  storage.publish(local / "sub" / "x.txt", root / "y.txt")
+  assert _names(root) == ["sub/x.txt", "y.txt"]
+  assert (local / "sub" / "x.txt").exists()
+
+
+def test_upload_survives_a_busy_store():
+  with object_store.serve() as store, store.environment():
+    store.fail_next(1)
+    storage.write_text("gs://bucket/x", "1")
+    assert storage.read_text("gs://bucket/x") == "1"
+
+
+def test_missing(root):
+  with pytest.raises(FileNotFoundError):
+    storage.read_bytes(root / "none")
+  with pytest.raises(FileNotFoundError):
+    storage.list_files(root / "none")
+
+
+def test_broken_json_is_named(tmp_path):
+  storage.write_text(tmp_path / "x.json", "{")
+  with pytest.raises(ValueError, match=r"x\.json is not valid JSON"):
+    storage.read_json(tmp_path / "x.json")
+
+
+def test_free_space(root):
+  free = storage.free_space(root / "not" / "yet")
+  assert free is None if not storage.is_local(root) else free > 0
+
+
+@pytest.mark.parametrize(
+  "error",
+  [
+    OSError(errno.ENOSPC, "No space left on device"),
+    OSError(errno.EDQUOT, "Disk quota exceeded"),
+    ValueError("RESOURCE_EXHAUSTED: Error writing local file: No space left on device"),
+  ],
+)
+def test_full_disk_is_one_error(tmp_path, monkeypatch, error):
+  storage.write_text(tmp_path / "x", "old")
+
+  def full(_):
+    raise error
+
+  monkeypatch.setattr(storage.os, "fsync", full)
+  with pytest.raises(NoSpaceError, match="no space left to write"):
+    storage.write_text(tmp_path / "x", "new")
+  assert storage.read_text(tmp_path / "x") == "old"
+  assert os.listdir(tmp_path) == ["x"]
+
+
+def test_other_errors_stay_what_they_are(tmp_path):
+  with pytest.raises(PermissionError), storage.writing(tmp_path):
+    raise PermissionError("no")
