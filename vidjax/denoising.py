@@ -53,16 +53,25 @@ def make_task(config: TrainConfig) -> Task:
   return Task(network, frozen.weights, loss)
 
 
-def make_unet(config: TrainConfig) -> Network[unet.UNet]:
-  """The UNet that the config describes, without values."""
+def unet_config(config: TrainConfig) -> unet.UNetConfig:
+  """The UNet's shape: the preset with the overrides of the config.
+
+  Raises:
+    ValueError: no such preset, or an override that is no field or has the wrong type.
+  """
   preset = unet.PRESETS.get(config.model.preset)
   if preset is None:
     raise ValueError(
       f"model.preset={config.model.preset!r}: choose from {', '.join(sorted(unet.PRESETS))}"
     )
   values = {**dataclasses.asdict(preset), "dtype": config.model.dtype, **config.model.overrides}
-  model_config = configs.from_dict(unet.UNetConfig, values, "model.overrides")
-  return params.network(lambda rngs: unet.UNet(model_config, rngs))
+  return configs.from_dict(unet.UNetConfig, values, "model.overrides")
+
+
+def make_unet(config: TrainConfig) -> Network[unet.UNet]:
+  """The UNet that the config describes, without values."""
+  shape = unet_config(config)
+  return params.network(lambda rngs: unet.UNet(shape, rngs))
 
 
 def make_condition(

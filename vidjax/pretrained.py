@@ -52,8 +52,8 @@ def load(model: str, weights: str = "ema") -> Pretrained:
   workdir = root.parent.parent if is_step else root
   if not (workdir / "config.json").exists() or not (workdir / "checkpoints").exists():
     raise ValueError(
-      f"{model!r} is not a model: expected a training workdir (config.json and checkpoints/), one of"
-      " its checkpoints/STEP, or a directory with model_index.json"
+      f"{model!r} is not a model: expected a training workdir (config.json and checkpoints/), one"
+      " of its checkpoints/STEP, or a directory with model_index.json"
     )
   config = configs.load(str(workdir / "config.json"))
   step = layout.find_step(root)
@@ -63,7 +63,7 @@ def load(model: str, weights: str = "ema") -> Pretrained:
 def _exported(root: storage.Path) -> Pretrained:
   unet_config, params = diffusers.load_unet(root / "unet")
   note = root / "vidjax.json"
-  values = storage.read_json(note) if note.exists() else {}
+  values = storage.read_json(note)["config"] if note.exists() else {}
   values["model"] = {
     "preset": "svd",
     "dtype": values.get("model", {}).get("dtype", "float32"),
