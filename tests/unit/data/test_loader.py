@@ -10,9 +10,10 @@ import time
 
 import clip_shards
 import numpy as np
+import object_store
 import pytest
 
-from vidjax import errors
+from vidjax import errors, storage
 from vidjax.data import loader
 
 
@@ -85,6 +86,23 @@ def test_too_many_bad_clips_end_the_run_with_their_names(tmp_path, records):
   assert "clip02" in str(e.value)
   assert "clip03" in str(e.value)
   assert e.value.exit_code == 3
+
+
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # gcsfs does
+def test_shards_in_an_object_store_give_the_same_stream(dataset, tmp_path, monkeypatch):
+  monkeypatch.setenv("VIDJAX_CACHE", str(tmp_path / "cache"))
+  local = clip_shards.config(dataset)
+  with start(local) as batches:
+    expected = [next(batches) for _ in range(2)]
+  with object_store.serve() as store, store.environment():
+    storage.publish(dataset, "gs://bucket/clips")
+    remote = clip_shards.config("gs://bucket/clips")
+    assert loader.data_fingerprint(remote) == loader.data_fingerprint(local)
+    with start(remote, num_workers=1) as batches:
+      actual = [next(batches) for _ in range(2)]
+  for one, other in zip(expected, actual, strict=True):
+    np.testing.assert_array_equal(one["video_BTHWC"], other["video_BTHWC"])
+    assert one["clip_ids"] == other["clip_ids"]
 
 
 def test_fixed_windows_are_the_same_each_time(dataset):

@@ -111,8 +111,10 @@ def test_windows_of_real_video_are_the_frames_a_full_decode_shows(shared_data, t
     expected = expected_frames(times_s, grid.moments(sample.start_s))
     assert len(set(expected)) > 1
     for shown_HWC, frame in zip(sample.video_THWC, expected, strict=True):
-      difference = np.abs(shown_HWC.astype(int) - frames[frame][1])
-      assert difference.mean() < 1.0  # colour conversion rounds; a neighbouring frame is further
+      near = range(max(0, frame - 2), min(len(frames), frame + 3))
+      differences = {i: np.abs(shown_HWC.astype(int) - frames[i][1]).mean() for i in near}
+      assert differences[frame] == min(differences.values())
+      assert differences[frame] < 1.0  # colour conversion rounds
 
 
 @pytest.fixture
