@@ -32,11 +32,12 @@ def run(main: Callable[[], None], *, pass_unknown: bool = False) -> NoReturn:
     if len(rest) > 1 and not pass_unknown:
       print(f"vidjax: error: {rest[1]!r} is not a flag; flags start with --", file=sys.stderr)
       sys.exit(2)
+    if not flags.FLAGS["verbosity"].present:
+      # Libraries narrate at INFO; what a user has to read is printed. --verbosity=0 brings it back.
+      logging.set_verbosity(logging.WARNING)
     _unknown[:] = rest[1:]
     return rest
 
-  # Libraries narrate at INFO; what a user has to read is printed. `--verbosity=0` brings it back.
-  flags.FLAGS.set_default("verbosity", logging.WARNING)
   app.run(lambda _: sys.exit(errors.run_main(main)), flags_parser=parse)
   raise AssertionError("app.run exits")
 
