@@ -13,6 +13,8 @@ from vidjax import storage
 
 RANDOM_TINY = "random:tiny"
 _END_OF_WORD = "</w>"
+_SETTINGS = "tokenizer_config.json"
+_BYTES = "vidjax.ByteTokenizer"
 
 
 class Tokenizer(Protocol):
@@ -21,6 +23,21 @@ class Tokenizer(Protocol):
   @property
   def length(self) -> int:
     """Number of ids of every caption, padding included."""
+    ...
+
+  @property
+  def begin(self) -> int:
+    """Id before the text."""
+    ...
+
+  @property
+  def end(self) -> int:
+    """Id after the text."""
+    ...
+
+  @property
+  def pad(self) -> int:
+    """Id of the padding."""
     ...
 
   def __call__(self, text: str) -> np.ndarray:
@@ -42,6 +59,10 @@ def load(spec: str) -> Tokenizer:
     return ByteTokenizer()
   root = storage.Path(spec)
   for folder in (root, root.parent / "tokenizer"):
+    if (folder / _SETTINGS).exists():
+      settings = storage.read_json(folder / _SETTINGS)
+      if settings.get("tokenizer_class") == _BYTES:
+        return ByteTokenizer(length=settings["model_max_length"])
     if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
       return ClipTokenizer.from_files(folder)
   raise ValueError(
@@ -50,17 +71,47 @@ def load(spec: str) -> Tokenizer:
   )
 
 
+def save(tokenizer: Tokenizer, folder: storage.PathLike) -> None:
+  """Writes the files that `load` reads; transformers reads those of CLIP's tokenizer, too."""
+  root = storage.Path(folder)
+  if isinstance(tokenizer, ByteTokenizer):
+    about = "UTF-8 bytes: 0 pads, 1 begins, 2 ends, 3 + b is byte b"
+    settings = {"tokenizer_class": _BYTES, "model_max_length": tokenizer.length, "about": about}
+    storage.write_json(root / _SETTINGS, settings)
+    return
+  assert isinstance(tokenizer, ClipTokenizer)
+  tokens = {index: token for token, index in tokenizer.ids.items()}
+  merges = "".join(f"{left} {right}\n" for left, right in tokenizer.ranks)
+  storage.write_text(root / "merges.txt", "#version: 0.2\n" + merges)
+  storage.write_json(root / "vocab.json", tokenizer.ids)
+  storage.write_json(
+    root / _SETTINGS,
+    {
+      "tokenizer_class": "CLIPTokenizer",
+      "model_max_length": tokenizer.length,
+      "do_lower_case": True,
+      "bos_token": tokens[tokenizer.begin],
+      "eos_token": tokens[tokenizer.end],
+      "unk_token": tokens[tokenizer.end],
+      "pad_token": tokens[tokenizer.pad],
+    },
+  )
+
+
 @dataclasses.dataclass(frozen=True)
 class ByteTokenizer:
   """UTF-8 bytes as tokens: 0 pads, 1 begins, 2 ends, 3 + b is byte b."""
 
   length: int = 64
+  begin: int = 1
+  end: int = 2
+  pad: int = 0
 
   def __call__(self, text: str) -> np.ndarray:
     """See `Tokenizer`."""
     data = text.strip().encode("utf-8")[: self.length - 2]
-    ids = np.zeros(self.length, np.int32)
-    ids[: len(data) + 2] = [1, *(3 + byte for byte in data), 2]
+    ids = np.full(self.length, self.pad, np.int32)
+    ids[: len(data) + 2] = [self.begin, *(3 + byte for byte in data), self.end]
     return ids
 
 
@@ -91,7 +142,7 @@ class ClipTokenizer:
     lines = storage.read_text(folder / "merges.txt").splitlines()
     merges = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
     settings = {}
-    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+    for name in ("special_tokens_map.json", _SETTINGS):
       if (folder / name).exists():
         settings.update(storage.read_json(folder / name))
     begin, end, pad = (

@@ -148,7 +148,9 @@ class Encoder(nnx.Module):
     down_blocks, width = [], widths[0]
     for level, level_width in enumerate(widths):
       ins = [width] + [level_width] * (config.layers_per_block - 1)
-      down_blocks.append(DownLevel(config, ins, level_width, last=level == len(widths) - 1, rngs=rngs))
+      down_blocks.append(
+        DownLevel(config, ins, level_width, last=level == len(widths) - 1, rngs=rngs)
+      )
       width = level_width
     self.down_blocks = nnx.List(down_blocks)
     self.mid_block = Mid(config, width, temporal=False, rngs=rngs)
@@ -226,9 +228,7 @@ class DecoderResBlock(nnx.Module):
 class DownLevel(nnx.Module):
   """Residual blocks of one level, then half the resolution."""
 
-  def __init__(
-    self, config: VAEConfig, ins: list[int], width: int, *, last: bool, rngs: nnx.Rngs
-  ):
+  def __init__(self, config: VAEConfig, ins: list[int], width: int, *, last: bool, rngs: nnx.Rngs):
     self.resnets = nnx.List(
       ResBlock(c, width, None, eps=_EPS, groups=config.norm_groups, rngs=rngs) for c in ins
     )
@@ -244,9 +244,7 @@ class DownLevel(nnx.Module):
 class UpLevel(nnx.Module):
   """Residual blocks of one level, then twice the resolution."""
 
-  def __init__(
-    self, config: VAEConfig, ins: list[int], width: int, *, last: bool, rngs: nnx.Rngs
-  ):
+  def __init__(self, config: VAEConfig, ins: list[int], width: int, *, last: bool, rngs: nnx.Rngs):
     temporal = config.temporal_decoder
     self.resnets = nnx.List(
       DecoderResBlock(config, c, width, temporal=temporal, rngs=rngs) for c in ins

@@ -1,6 +1,6 @@
 """Model folders in the layout of diffusers and transformers: reading.
 
-Written by `vidjax.interop.export`. Neither library is needed: the layout is JSON and safetensors.
+Neither library is needed: the layout is JSON and safetensors. `vidjax.interop.export` writes it.
 """
 
 from collections.abc import Mapping
