@@ -11,6 +11,9 @@ import json
 
 from vidjax import config as config_lib
 
+# The search for near-duplicates finds every pair up to this many differing bits of 192.
+MAX_HASH_DISTANCE = 11
+
 
 @dataclasses.dataclass(frozen=True)
 class IngestConfig:
@@ -36,9 +39,9 @@ class CutConfig:
   # Gradual changes are looked for between frames this far apart, the cascade's lower frame rates.
   gradual_spans_s: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
   gradual_difference: float = 8.0
-  # How far frames may be from a blend of the two ends, relative to the difference of the ends.
-  dissolve_residual: float = 0.1
-  fade_residual: float = 0.2
+  # How far the frames between may be from a blend of the ends: what no blend explains, relative to
+  # the difference of the ends, plus the fine detail that a blend would have lost and they have not.
+  gradual_misfit: float = 0.35
   # A longer shot is split into equal pieces no longer than this.
   max_seconds: float = 20.0
 
@@ -58,7 +61,7 @@ class SelectConfig:
   # Shorter side of the source as displayed.
   min_short_side: int = 0
   # Bits of 192 in which two clips may differ and still be near-duplicates; -1 keeps duplicates.
-  max_hash_distance: int = 12
+  max_hash_distance: int = 10
   holdout_fraction: float = 0.01
   # At least this many clips are held out, as long as as many remain for training.
   holdout_min_clips: int = 1
@@ -114,6 +117,11 @@ class CurateConfig:
       raise ValueError(
         f"select.min_seconds={self.select.min_seconds} is above cut.max_seconds="
         f"{self.cut.max_seconds}: no clip could be kept"
+      )
+    if self.select.max_hash_distance > MAX_HASH_DISTANCE:
+      raise ValueError(
+        f"config key 'select.max_hash_distance' is at most {MAX_HASH_DISTANCE}, got "
+        f"{self.select.max_hash_distance}"
       )
     if not 0 <= self.encode.crf <= 51:
       raise ValueError(f"config key 'encode.crf' must be 0 to 51, got {self.encode.crf}")

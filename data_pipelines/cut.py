@@ -53,7 +53,7 @@ def find_shots(found: signals.Signals, config: config_lib.CutConfig) -> list[Sho
     Shots in order; together they cover every frame once.
   """
   cuts = hard_cuts(found, config)
-  transitions = gradual.find_transitions(found.tiny, found.times_s, cuts, config)
+  transitions = gradual.find_transitions(found, cuts, config)
   trim_start, trim_end, boundaries = {}, {}, [_Boundary(f, "hard", f, f) for f in cuts]
   edges = [0, *cuts, found.num_frames]
   for transition in transitions:

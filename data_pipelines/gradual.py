@@ -2,7 +2,8 @@
 
 In a dissolve from picture A to picture B every frame between is (1 - alpha) A + alpha B with alpha
 rising from 0 to 1; in a fade one of the two is black or white. Motion does not look like that: the
-middle of a pan is not the mean of its ends. So frames half a second to four seconds apart are
+middle of a pan is not the mean of its ends, and it keeps its fine detail, whereas a blend of two
+pictures loses half of theirs. So frames half a second to four seconds apart are
 compared (the lower frame rates of the cascade in Stable Video Diffusion, appendix C), and where
 they differ, the frames between are tested for being a blend.
 
@@ -15,6 +16,7 @@ import itertools
 import numpy as np
 
 from data_pipelines import config as config_lib
+from data_pipelines import signals
 
 # A blend moves by small steps; a larger one is a jump between two pictures, not a transition.
 _MAX_STEP = 0.3
@@ -23,6 +25,9 @@ _MAX_CORRELATION = 0.85
 # A dissolve changes the whole frame; a title that fades in leaves most of it alone.
 _MIN_CHANGED_SHARE = 0.6
 _CHANGED = 8.0
+# Half-way through a blend of two pictures, each has lost half of its amplitude: the fine detail
+# (mean square) is half of the mean of both ends'. Motion keeps all of it.
+_BLEND_DETAIL = 0.5
 # Alpha at which a transition counts as begun and as over.
 _ENDS = 0.03
 
@@ -57,29 +62,25 @@ class _Span:
 
 
 def find_transitions(
-  tiny_THWC: np.ndarray,
-  times_s: np.ndarray,
-  hard_cuts: list[int],
-  config: config_lib.CutConfig,
+  found: signals.Signals, hard_cuts: list[int], config: config_lib.CutConfig
 ) -> list[Transition]:
   """Finds dissolves and fades between hard cuts.
 
   Args:
-    tiny_THWC: (T, H, W, 3) uint8 frames, shorter side 16.
-    times_s: (T,) their times.
+    found: What the decode pass kept.
     hard_cuts: First frames of shots after hard cuts; no transition reaches across one.
     config: Thresholds.
 
   Returns:
     Transitions in order, without overlap.
   """
-  frames_TP = tiny_THWC.reshape(len(tiny_THWC), -1)
-  found = []
+  frames_TP = found.tiny.reshape(len(found.tiny), -1)
+  transitions = []
   bounds = [0, *hard_cuts, len(frames_TP)]
   for start, end in itertools.pairwise(bounds):
     candidates = []
     for seconds in config.gradual_spans_s:
-      for span in _blended_spans(frames_TP, times_s, start, end, seconds, config):
+      for span in _blended_spans(frames_TP, found, start, end, seconds, config):
         transition = _refine(frames_TP, span)
         if transition is not None:
           candidates.append((span, transition))
@@ -87,13 +88,13 @@ def find_transitions(
       # The whole transition shows the whole difference; of equal ones the shortest is the tightest.
       most = max(span.difference for span, _ in cluster)
       whole = [t for span, t in cluster if span.difference > 0.95 * most]
-      found.append(_with_margin(min(whole, key=lambda t: t.last - t.first), start, end))
-  return found
+      transitions.append(_with_margin(min(whole, key=lambda t: t.last - t.first), start, end))
+  return transitions
 
 
 def _blended_spans(
   frames_TP: np.ndarray,
-  times_s: np.ndarray,
+  found: signals.Signals,
   start: int,
   end: int,
   seconds: float,
@@ -102,22 +103,25 @@ def _blended_spans(
   spans = []
   if end - start < 5:
     return spans
-  length_s = times_s[end - 1] - times_s[start]
+  times_s = found.times_s[start:end]
+  length_s = times_s[-1] - times_s[0]
   for begin_s in np.arange(0, max(length_s - seconds, 0) + seconds / 8, seconds / 8):
-    first, last = np.searchsorted(
-      times_s[start:end], times_s[start] + np.array([begin_s, begin_s + seconds])
-    )
+    first, last = np.searchsorted(times_s, times_s[0] + np.array([begin_s, begin_s + seconds]))
     first, last = int(start + first), int(min(start + last, end - 1))
     if last - first < 4:
       continue
-    span = _test_blend(frames_TP, first, last, config)
+    span = _test_blend(frames_TP, found.detail, first, last, config)
     if span is not None:
       spans.append(span)
   return spans
 
 
 def _test_blend(
-  frames_TP: np.ndarray, first: int, last: int, config: config_lib.CutConfig
+  frames_TP: np.ndarray,
+  detail_T: np.ndarray,
+  first: int,
+  last: int,
+  config: config_lib.CutConfig,
 ) -> _Span | None:
   before_P, after_P = frames_TP[first].astype(np.float32), frames_TP[last].astype(np.float32)
   step_P = after_P - before_P
@@ -131,9 +135,11 @@ def _test_blend(
   ):
     return None
   alpha_T, residual = _blend(frames_TP[first : last + 1], before_P, step_P)
-  limit = config.fade_residual if fade else config.dissolve_residual
   steps_T = np.diff(alpha_T)
-  if residual > limit or steps_T.max() > _MAX_STEP or steps_T.min() < -0.1:
+  if steps_T.max() > _MAX_STEP or steps_T.min() < -0.1:
+    return None
+  kept_detail = _detail_half_way(alpha_T, detail_T[first : last + 1])
+  if residual + max(kept_detail - _BLEND_DETAIL, 0.0) > config.gradual_misfit:
     return None
   return _Span(first, last, difference, residual)
 
@@ -147,6 +153,16 @@ def _blend(
   rest_TP = offset_TP - alpha_T[:, None] * step_P
   residual = float(np.abs(rest_TP[1:-1]).mean()) / float(np.abs(step_P).mean())
   return alpha_T, residual
+
+
+def _detail_half_way(alpha_T: np.ndarray, detail_T: np.ndarray) -> float:
+  """Fine detail around the middle, relative to the mean of both ends'."""
+  half_way = np.abs(alpha_T - 0.5) < 0.15
+  ends_T = (1 - alpha_T) * detail_T[0] + alpha_T * detail_T[-1]
+  expected = float(ends_T[half_way].mean()) if half_way.any() else 0.0
+  if expected < 1.0:  # Pictures without detail have none to lose.
+    return _BLEND_DETAIL
+  return float(detail_T[half_way].mean()) / expected
 
 
 def _clusters(

@@ -99,7 +99,7 @@ def _run(
     # Beam's own DirectRunner first tries to fetch a helper program from the net. PyAV and OpenCV
     # work outside of Python's lock, so threads are enough to use the cores.
     runner = fn_api_runner.FnApiRunner()
-    # It logs its inner life, and each failure that it raises as well; other runners log what they do.
+    # It logs its inner life, and a second time each failure that it raises.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     if direct.direct_running_mode == "in_memory" and direct.direct_num_workers == 1:
       direct.direct_running_mode = "multi_threading"

@@ -46,6 +46,7 @@ class Signals:
     times_s: (T,) float64 presentation times from the first frame on.
     end_s: When the last frame ends.
     difference: (T,) float32 mean absolute RGB difference to the previous frame; 0 for the first.
+    detail: (T,) float32 fine structure of each frame: mean square of its Laplacian.
     jumps: Closer comparison at frames that differ much, by frame number.
     tiny: (T, 16 or more, 16 or more, 3) uint8 frames with a shorter side of 16, upright.
     strip: (time, frame) of up to 48 small frames, evenly spread, for the report.
@@ -60,6 +61,7 @@ class Signals:
   times_s: np.ndarray
   end_s: float
   difference: np.ndarray
+  detail: np.ndarray
   jumps: dict[int, Jump]
   tiny: np.ndarray
   strip: list[tuple[float, np.ndarray]]
@@ -87,7 +89,7 @@ def read_signals(path: str, on_frame: Callable[[int, int | None], None] | None =
     video.NoVideoError: no video stream.
     av.error.FFmpegError: it cannot be opened at all.
   """
-  times_s, difference, tiny, strip = [], [], [], []
+  times_s, difference, detail, tiny, strip = [], [], [], [], []
   jumps: dict[int, Jump] = {}
   previous = None
   strip_step = 1
@@ -107,6 +109,8 @@ def read_signals(path: str, on_frame: Callable[[int, int | None], None] | None =
           jumps[frame.index] = _compare(previous, small_HWC)
       times_s.append(frame.time_s)
       difference.append(change)
+      small_HW = cv2.cvtColor(small_HWC, cv2.COLOR_RGB2GRAY)
+      detail.append(float(np.square(cv2.Laplacian(small_HW, cv2.CV_32F)).mean()))
       tiny_size = _scaled(width, height, TINY_SIDE)
       tiny.append(cv2.resize(small_HWC, tiny_size, interpolation=cv2.INTER_AREA))
       if frame.index % strip_step == 0:
@@ -123,6 +127,7 @@ def read_signals(path: str, on_frame: Callable[[int, int | None], None] | None =
     times_s=np.asarray(times_s, np.float64),
     end_s=end_s,
     difference=np.asarray(difference, np.float32),
+    detail=np.asarray(detail, np.float32),
     jumps=jumps,
     tiny=np.stack(tiny) if tiny else np.zeros((0, TINY_SIDE, TINY_SIDE, 3), np.uint8),
     strip=strip,

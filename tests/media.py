@@ -21,9 +21,13 @@ def shot(
   """A camera that pans over a coloured texture of its own, (T, H, W, 3) uint8."""
   rng = np.random.default_rng(seed)
   reach = int(abs(speed) * num_frames) + 2
-  noise = rng.uniform(0, 255, ((height + 8) // 8, (width + reach) // 8 + 2, 3)).astype(np.float32)
-  wide = cv2.resize(noise, (width + reach + 8, height), interpolation=cv2.INTER_CUBIC)
-  wide = wide * rng.uniform(0.5, 1.0, 3).astype(np.float32)
+  size = (width + reach + 8, height)
+  wide = np.zeros((*size[::-1], 3), np.float32)
+  for scale, strength in ((48, 110), (16, 60), (3, 45)):  # composition, objects, fine detail
+    knots = (height // scale + 2, size[0] // scale + 2, 3)
+    noise = rng.uniform(-1, 1, knots).astype(np.float32)
+    wide += strength * cv2.resize(noise, size, interpolation=cv2.INTER_LINEAR)
+  wide = wide * rng.uniform(0.6, 1.0, 3).astype(np.float32) + 128
   wide = np.clip(wide, 0, 255).astype(np.uint8)
   offsets = [round(abs(speed) * i) for i in range(num_frames)]
   return np.stack([wide[:, offset : offset + width] for offset in offsets])

@@ -1,0 +1,93 @@
+"""Which files count as media, which are broken, and what is written beside them."""
+
+import json
+
+import pytest
+
+from data_pipelines import ingest, signals
+from tests import media
+
+
+def test_media_is_told_by_suffix_or_header(tmp_path):
+  media.write(tmp_path / "a" / "deep" / "clip.mp4", media.shot(1, 3))
+  (tmp_path / "no_suffix").write_bytes((tmp_path / "a" / "deep" / "clip.mp4").read_bytes())
+  (tmp_path / "empty.webm").touch()
+  (tmp_path / "song.mp3").write_bytes(b"ID3")
+  (tmp_path / "photo.JPG").write_bytes(b"\xff\xd8\xff")
+  (tmp_path / "picture").write_bytes(b"\x89PNG\r\n")
+  (tmp_path / "a" / "clip.txt").write_text("caption")
+  (tmp_path / "notes").write_text("GIFs are nice")
+  found = ingest.list_media(tmp_path)
+  assert found.media == ("a/deep/clip.mp4", "empty.webm", "no_suffix", "song.mp3")
+  assert (found.images, found.others) == (2, 2)
+
+
+def test_an_output_folder_inside_is_left_out(tmp_path):
+  media.write(tmp_path / "in.mp4", media.shot(1, 3))
+  media.write(tmp_path / "out" / "clip.mp4", media.shot(1, 3))
+  assert ingest.list_media(tmp_path, skip=[tmp_path / "out"]).media == ("in.mp4",)
+
+
+def test_the_signature_follows_the_files(tmp_path):
+  path = media.write(tmp_path / "in.mp4", media.shot(1, 3))
+  before = ingest.list_media(tmp_path).signature
+  assert ingest.list_media(tmp_path).signature == before
+  (tmp_path / "in.txt").write_text("a caption")
+  with_caption = ingest.list_media(tmp_path).signature
+  path.write_bytes(path.read_bytes() + b"x")
+  assert len({before, with_caption, ingest.list_media(tmp_path).signature}) == 3
+
+
+def test_folders_that_are_not_there(tmp_path):
+  (tmp_path / "file").touch()
+  with pytest.raises(FileNotFoundError, match="no such folder"):
+    ingest.list_media(tmp_path / "absent")
+  with pytest.raises(NotADirectoryError, match="is a file"):
+    ingest.list_media(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+  ("name", "text", "expected"),
+  [
+    ("v.txt", " A dog runs. \n", {"sidecar": "A dog runs."}),
+    ("v.mp4.txt", "A cat.", {"sidecar": "A cat."}),
+    ("v.json", json.dumps("A bird."), {"sidecar": "A bird."}),
+    ("v.json", json.dumps({"caption": "A fish.", "fps": 3}), {"sidecar": "A fish."}),
+    (
+      "v.json",
+      json.dumps({"captions": ["One.", "Two."]}),
+      {"sidecar": "One.", "sidecar_1": "Two."},
+    ),
+    ("v.json", json.dumps({"captions": {"human": "Three."}}), {"human": "Three."}),
+    ("v.json", "{broken", {}),
+    ("v.txt", "", {}),
+  ],
+)
+def test_captions_beside_a_video(tmp_path, name, text, expected):
+  (tmp_path / name).write_text(text)
+  assert ingest.sidecar_captions(tmp_path, "v.mp4") == expected
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "gif"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_truncated_files_are_told_from_whole_ones(tmp_path, suffix, whole):
+  codec = {"avi": "mpeg4", "gif": "gif"}.get(suffix, "libx264")
+  pix_fmt = "rgb8" if suffix == "gif" else "yuv420p"
+  path = media.write(
+    tmp_path / f"x.{suffix}", media.shot(2, 60), fps=10, codec=codec, pix_fmt=pix_fmt
+  )
+  data = path.read_bytes()
+  if suffix == "mp4":  # index first, so that it survives
+    from vidjax.data import mp4
+
+    data = mp4.encode_mp4(media.shot(2, 60), [i / 10 for i in range(60)])
+  path.write_bytes(data if whole else data[: len(data) // 2])
+  found = signals.read_signals(str(path))
+  assert bool(found.errors) is not whole, found.errors
+  if not whole:
+    assert 1 <= found.num_frames < 55
+
+
+def test_a_header_that_lies_about_the_count_is_no_error(shared_data):
+  found = signals.read_signals(str(shared_data / "videos" / "tree.avi"))
+  assert (found.num_frames, found.frames_expected, found.errors) == (68, 444, [])
