@@ -45,12 +45,11 @@ class Checkpointer:
       self.directory = self.directory.absolute()
     self.keep = keep
     self._writer = orbax_io.make_writer()
+    self._is_first_save = True
     self._writing: int | None = None
     self._cleaner: threading.Thread | None = None
 
-  def save(
-    self, step: int, state: Any, position: dict[str, Any], *, interim: bool = False
-  ) -> bool:
+  def save(self, step: int, state: Any, position: dict[str, Any], *, interim: bool = False) -> bool:
     """Saves in the background; returns as soon as `state` may be donated or changed.
 
     Args:
@@ -71,6 +70,9 @@ class Checkpointer:
     self._finish()
     if _agreed(layout.is_complete(self.directory / str(step))):
       return False
+    if self._is_first_save and jax.process_index() == 0:
+      layout.remove_unfinished(self.directory)  # it would take the room that this save needs
+    self._is_first_save = False
     leaves = layout.flatten(state)
     checksums, broken = fingerprints(leaves)
     if broken:
@@ -145,6 +147,12 @@ class Checkpointer:
     if damaged:
       raise CheckpointError(f"all checkpoints in {self.directory} are damaged: {damaged}")
     return None
+
+  def check(self) -> None:
+    """Raises what went wrong with the last save, if it is known yet; does not wait."""
+    if self._writing is not None:
+      with _in_our_words(self.directory / str(self._writing)):
+        self._writer.check_for_errors()
 
   def wait(self) -> None:
     """Waits until the last save is complete on disk; raises what went wrong with it."""

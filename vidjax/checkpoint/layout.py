@@ -100,17 +100,25 @@ def set_aside(step: storage.Path, why: str) -> None:
   storage.write_text(step / _DAMAGED, why + "\n")
 
 
-def remove_old(folder: storage.Path, keep: int) -> None:
-  """Removes complete steps but the newest `keep`, and what was left behind half-written.
+def remove_unfinished(folder: storage.Path) -> None:
+  """Removes what a killed run left half-written; only while nothing is being written."""
+  for name in _names(folder):
+    is_step = re.match(r"\d+", name) is not None
+    if is_step and not any((folder / name / mark).exists() for mark in (_COMMITTED, _DAMAGED)):
+      storage.remove(folder / name)
 
-  Only what is older than the newest complete step goes: a newer one may be just being written.
+
+def remove_old(folder: storage.Path, keep: int) -> None:
+  """Removes complete steps but the newest `keep`, and damaged or half-written older ones.
+
+  What is newer than the newest complete step stays: it may be just being written.
   Steps saved because a run was stopped do not count and go as soon as there is a newer one, so that
   an interrupted run ends with the same steps as an undisturbed one.
   """
   complete = complete_steps(folder)
   if not complete:
     return
-  regular = [step for step in complete if not read_record(folder / str(step)).interim]
+  regular = [step for step in complete if not _is_interim(folder / str(step))]
   kept = {*regular[-keep:], complete[-1]}
   for name in _names(folder):
     number = re.match(r"\d+", name)
@@ -176,6 +184,13 @@ def shorten(items: Iterable[str], limit: int = 3) -> str:
   items = list(items)
   rest = f"; and {len(items) - limit} more" if len(items) > limit else ""
   return "; ".join(items[:limit]) + rest
+
+
+def _is_interim(step: storage.Path) -> bool:
+  try:
+    return read_record(step).interim
+  except CheckpointError:  # damage that nobody has met yet: not for the one who cleans up
+    return False
 
 
 def _names(folder: storage.Path) -> list[str]:

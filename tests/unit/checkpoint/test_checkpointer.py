@@ -93,6 +93,13 @@ def test_keeps_the_newest(directory):
   assert reader.latest_step() == 4
 
 
+def test_removing_old_steps_survives_a_broken_one(tmp_path):
+  _save(tmp_path, 1, 2)
+  storage.remove(tmp_path / "2" / "record")
+  _save(tmp_path, 3, 4, keep=2)
+  assert layout.complete_steps(storage.Path(tmp_path)) == [3, 4]
+
+
 def test_same_step_is_not_saved_twice(directory):
   _save(directory, 1)
   with Checkpointer(directory, 2) as saver:
@@ -108,6 +115,7 @@ def test_half_written_step_is_ignored_and_replaced(directory):
   with Checkpointer(directory, 2) as saver:
     assert saver.save(2, _state(2), {})
   assert saver.latest_step() == 2
+  assert {path.name for path in directory.iterdir()} == {"1", "2"}
   _assert_equal(saver.restore(2, _abstract(_state(0))), _state(2))
 
 
@@ -243,7 +251,7 @@ def test_too_little_space_is_said_before_writing(tmp_path, monkeypatch):
     (OSError("x"), CheckpointError),
   ],
 )
-@pytest.mark.parametrize("call", ["save", "wait", "close"])
+@pytest.mark.parametrize("call", ["save", "check", "wait", "close"])
 def test_errors_of_the_background_surface(tmp_path, cause, error, call):
   saver = Checkpointer(tmp_path, 1)
   saver.save(1, _state(1), {})
