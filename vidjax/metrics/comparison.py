@@ -1,8 +1,8 @@
 """Real windows of video against several generated sets at once, by random features.
 
 Every set gets the Fréchet distance of its frames (`appearance`), of its frame-to-frame changes
-(`motion`), their sum (`distance`), and how much it moves at all (`frame_difference`). One half of
-the real windows against the other is the floor that sampling alone leaves.
+(`motion`), their sum (`distance`), and how much it moves at all (`frame_difference`). The first
+half of the real windows against the second is the floor that sampling alone leaves.
 
 Legend: N windows, T frames, H W pixels, C channels, K features.
 """
@@ -96,8 +96,9 @@ def distances(real: Measured, fakes: Mapping[str, Measured]) -> dict[str, dict[s
 
   The 95 % intervals come from leaving out whole windows, since frames of one are not independent.
   """
-  even = np.arange(len(real)) % 2 == 0
-  pairs = {REAL_SPLIT: (real.part(even), real.part(~even))}
+  # Where clips take turns in giving windows, each clip has windows in either half.
+  first_half = np.arange(len(real)) < len(real) / 2
+  pairs = {REAL_SPLIT: (real.part(first_half), real.part(~first_half))}
   pairs |= {name: (real, fake) for name, fake in fakes.items()}
   return {name: _estimates(*pair) for name, pair in pairs.items()}
 
