@@ -111,7 +111,7 @@ def export_pipeline(
     parts["image_encoder"] = ["transformers", "CLIPVisionModelWithProjection"]
     parts["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
   if "text" in encoders:
-    write_text(root / "text_encoder", encoders["text"].config, encoders["text"].params)
+    write_text(root / "text_encoder", encoders["text"].config, encoders["text"].params, tokenizer)
     parts["text_encoder"] = ["transformers", "CLIPTextModel"]
   if tokenizer is not None:
     tokenizers.save(tokenizer, root / "tokenizer")
@@ -173,10 +173,19 @@ def write_vae(
   return values
 
 
-def write_text(folder: storage.PathLike, config: clip.TextConfig, params: Weights) -> None:
-  """Writes config and weights of a CLIP text tower."""
+def write_text(
+  folder: storage.PathLike,
+  config: clip.TextConfig,
+  params: Weights,
+  tokenizer: tokenizers.Tokenizer | None = None,
+) -> None:
+  """Writes config and weights of a CLIP text tower, with the special ids of its tokenizer."""
   _write(folder, diffusers.TRANSFORMERS_STEM, params, names.CLIP_TEXT)
-  storage.write_json(storage.Path(folder) / "config.json", configs.text_to_json(config))
+  values = configs.text_to_json(config)
+  if tokenizer is not None:
+    special = {"bos": tokenizer.begin, "eos": tokenizer.end, "pad": tokenizer.pad}
+    values |= {f"{kind}_token_id": index for kind, index in special.items()}
+  storage.write_json(storage.Path(folder) / "config.json", values)
 
 
 def write_image(folder: storage.PathLike, config: clip.VisionConfig, params: Weights) -> None:

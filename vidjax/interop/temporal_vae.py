@@ -34,9 +34,10 @@ def from_image_vae(config: VAEConfig, params: Weights) -> tuple[VAEConfig, Weigh
   """
   temporal = dataclasses.replace(config, temporal_decoder=True)
   abstract = describe(temporal).abstract
-  return temporal, {
-    name: params.get(name, _identity(name, s.shape)) for name, s in abstract.items()
+  added = {
+    name: _identity(name, leaf.shape) for name, leaf in abstract.items() if name not in params
   }
+  return temporal, {**params, **added}
 
 
 def _identity(name: str, shape: tuple[int, ...]) -> np.ndarray:
