@@ -17,8 +17,14 @@ def _array(dtype: str, shape=(8, 6, 4)) -> np.ndarray:
   return np.asarray(values > 0 if dtype == "bool" else values.astype(jnp.dtype(dtype)))
 
 
-def _device(x: np.ndarray, sharding=None) -> int:
-  return fingerprint.fingerprints({"x": jax.device_put(x, sharding)})[0]["x"]
+def _both(x: np.ndarray, sharding=None) -> set[int]:
+  """Checksums by the kernel for accelerators and from the shards on a host."""
+  array = jax.device_put(x, sharding)
+  kernel = jax.device_get(fingerprint._on_device(array))
+  shards = fingerprint.fingerprints({"x": array})
+  assert kernel[1]
+  assert not shards[1]
+  return {int(kernel[0]), shards[0]["x"]}
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -26,10 +32,10 @@ def _device(x: np.ndarray, sharding=None) -> int:
 def test_same_value_on_every_layout(dtype, axis_type):
   x = _array(dtype)
   host = fingerprint.fingerprint_host(x)
-  assert _device(x) == host
+  assert _both(x) == {host}
   mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(axis_type,) * 2)
   for spec in (P(), P("a"), P("b", None, "a"), P(("a", "b"))):
-    assert _device(x, NamedSharding(mesh, spec)) == host, spec
+    assert _both(x, NamedSharding(mesh, spec)) == {host}, spec
 
 
 def test_blocks_of_the_host_version_join(monkeypatch):
@@ -54,9 +60,12 @@ def test_swapped_elements_are_seen():
 
 
 def test_scalar():
-  assert _device(np.float32(3)) == fingerprint.fingerprint_host(np.asarray(3, np.float32))
+  assert _both(np.asarray(3, np.float32)) == {
+    fingerprint.fingerprint_host(np.asarray(3, np.float32))
+  }
 
 
 def test_names_what_is_not_finite():
   leaves = {"a": jnp.ones(3), "b": jnp.array([1.0, jnp.nan]), "c": jnp.array([jnp.inf])}
   assert fingerprint.fingerprints(leaves)[1] == ["b", "c"]
+  assert [bool(fingerprint._on_device(x)[1]) for x in leaves.values()] == [True, False, False]
