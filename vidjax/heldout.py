@@ -15,6 +15,7 @@ import hashlib
 import io
 
 import av
+import av.error
 import numpy as np
 
 from vidjax import config as configs
@@ -101,7 +102,7 @@ def evaluate_given(data: str, fake: str, out: str) -> results.Result:
     try:
       info = video.probe(content)
       clips[file] = video.read_frames_at(content, info.times_s).astype(np.float32) / 255.0
-    except (av.FFmpegError, ValueError) as error:
+    except (av.error.FFmpegError, ValueError) as error:
       raise ValueError(f"{file} cannot be decoded: {error}") from error
   assert info is not None
   shapes = {clip.shape: file for file, clip in clips.items()}

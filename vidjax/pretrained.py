@@ -8,11 +8,13 @@ import dataclasses
 
 import numpy as np
 
-from vidjax import checkpoint, storage
+from vidjax import autoencoding, checkpoint, denoising, storage
 from vidjax import config as configs
+from vidjax import state as states
 from vidjax.checkpoint import layout
 from vidjax.interop import diffusers
 from vidjax.models import unet
+from vidjax.optim import optimizer as optimizers
 
 WEIGHTS = ("ema", "raw")
 
@@ -57,7 +59,11 @@ def load(model: str, weights: str = "ema") -> Pretrained:
     )
   config = configs.load(str(workdir / "config.json"))
   step = layout.find_step(root)
-  return Pretrained(config, checkpoint.restore_params(step, weights), f"{step}, {weights}")
+  packed = checkpoint.restore_params(step, weights)
+  make = autoencoding.make_vae if config.task == "autoencoder" else denoising.make_unet
+  abstract = make(config).abstract
+  trained = optimizers.trained_names(config.optimizer, abstract)
+  return Pretrained(config, states.by_name(packed, abstract, trained), f"{step}, {weights}")
 
 
 def _exported(root: storage.Path) -> Pretrained:

@@ -1,5 +1,6 @@
 """TrainState: all that a step changes, as one pytree."""
 
+from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from vidjax.nn.params import Params
+from vidjax.optim import packing
 
 
 @jax.tree_util.register_dataclass
@@ -15,13 +17,15 @@ from vidjax.nn.params import Params
 class TrainState:
   """The whole state of training; with the seed and the data it determines all that follows.
 
+  Trained weights are packed (`vidjax.optim.packing`), others stand by their name.
+
   Attributes:
     step: int32, updates done.
     samples: uint32, samples seen; the next sample's global index.
     skipped: int32, updates skipped because loss or gradient was not finite.
-    params: float32 weights by flat name.
+    params: float32 weights.
     opt_state: optax state of the trained weights.
-    ema: float32 averaged weights by flat name.
+    ema: float32 averages of the trained weights.
   """
 
   step: jax.Array
@@ -33,17 +37,35 @@ class TrainState:
 
 
 def create(
-  params: Params, optimizer: optax.GradientTransformation, trained: frozenset[str]
+  params: Mapping[str, jax.Array],
+  optimizer: optax.GradientTransformation,
+  trained: frozenset[str],
 ) -> TrainState:
-  """Fresh state around `params`; jit it, so that moments and EMA are made sharded like them."""
+  """Fresh state around `params`, given by name; jit it, so that all is made in its sharding."""
+  live = packing.pack({name: p for name, p in params.items() if name in trained})
+  fixed = {name: p for name, p in params.items() if name not in trained}
   return TrainState(
     step=jnp.int32(0),
     samples=jnp.uint32(0),
     skipped=jnp.int32(0),
-    params=params,
-    opt_state=optimizer.init({name: params[name] for name in sorted(trained)}),
-    ema=jax.tree.map(jnp.copy, params),
+    params=live | fixed,
+    opt_state=optimizer.init(live),
+    ema=jax.tree.map(jnp.copy, live),
   )
+
+
+def by_name(
+  weights: Mapping[str, Any], abstract: Mapping[str, Any], trained: frozenset[str]
+) -> dict[str, Any]:
+  """Weights of a state (`params`, or `ema` with what is not trained) by their own names.
+
+  Args:
+    weights: packed, as in a `TrainState`; device or host arrays.
+    abstract: shape of each parameter (`Network.abstract`).
+    trained: names that were given to `create`.
+  """
+  live = packing.unpack(weights, {name: a for name, a in abstract.items() if name in trained})
+  return {name: live[name] if name in trained else weights[name] for name in abstract}
 
 
 def as_dict(state: TrainState) -> dict[str, Any]:

@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from vidjax import state as states
 from vidjax.config import TrainConfig
 from vidjax.diffusion import noise
 from vidjax.nn.params import Network, Params
-from vidjax.optim import ema, schedules
+from vidjax.optim import ema, packing, schedules
 from vidjax.parallel import plan
 from vidjax.state import TrainState
 
@@ -51,39 +52,45 @@ def make_train_step(
   ) -> tuple[TrainState, Metrics]:
     batch = jax.tree.map(plan.shard_batch, batch)
     keys_B = noise.sample_keys(config.seed, batch["sample_index_B"])
-    fixed = {name: p for name, p in state.params.items() if name not in trained}
-    live = {name: p for name, p in state.params.items() if name in trained}
+    params = states.by_name(state.params, task.network.abstract, trained)
+    fixed = {name: p for name, p in params.items() if name not in trained}
+    live = {name: p for name, p in params.items() if name in trained}
 
     def loss_fn(live: Params) -> tuple[jax.Array, Metrics]:
       return task.loss({**live, **fixed}, frozen, batch, keys_B)
 
     (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(live)
-    updates, opt_state = optimizer.update(grads, state.opt_state, live)
+
+    # Update, on packed weights.
+    grads = packing.pack(grads)
+    old = {name: state.params[name] for name in grads}
+    updates, opt_state = optimizer.update(grads, state.opt_state, old)
     lr = schedules.learning_rate(config.optimizer, state.samples)
     updates = jax.tree.map(lambda u: -lr * u, updates)
-    new_live = optax.apply_updates(live, updates)
-    params = {**new_live, **fixed}
-    decay = ema.decay_at(state.step, config.optimizer.ema_decay)
-    averaged = ema.update(state.ema, params, decay)
+    new = optax.apply_updates(old, updates)
+    new_ema = ema.update(state.ema, new, ema.decay_at(state.step, config.optimizer.ema_decay))
 
     # A loss or gradient that is not finite must not reach the weights: everything but the counters
     # stays as it was. `where` keeps one program; the choice costs a read of the state.
     grad_norm = optax.global_norm(grads)
     ok = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-    keep = lambda new, old: jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, old)  # noqa: E731
+
+    def keep(new: Any, old: Any) -> Any:
+      return jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, old)
+
     new_state = TrainState(
       step=state.step + 1,
       samples=state.samples + jnp.uint32(config.batch_size),
       skipped=state.skipped + jnp.where(ok, 0, 1).astype(jnp.int32),
-      params=keep(params, state.params),
+      params=keep(new, old) | fixed,
       opt_state=keep(opt_state, state.opt_state),
-      ema=keep(averaged, state.ema),
+      ema=keep(new_ema, state.ema),
     )
     metrics |= {
       "loss": loss,
       "lr": lr,
       "grad_norm": grad_norm,
-      "param_norm": optax.global_norm(params),
+      "param_norm": optax.global_norm(new),
       "update_norm": optax.global_norm(updates),
       "skipped_steps": new_state.skipped,
     }

@@ -8,13 +8,11 @@ Exit codes: 0 done; 2 config; 3 data; 4 checkpoint; 5 non-finite loss; 7 disk fu
 75 preempted (SIGTERM), state saved, run me again; 130 interrupted (Ctrl-C), state saved.
 """
 
-import dataclasses
 import time
 from typing import Any
 
 from absl import flags
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vidjax import autoencoding, command, denoising, errors, pretrained, storage
@@ -100,8 +98,10 @@ def _train_on_mesh(
       state = jax.jit(create, out_shardings=jax.tree.map(lambda a: a.sharding, abstract))()
       if config.init_from:
         source = pretrained.load(config.init_from)
-        params, report = warm_start(state.params, source.params)
-        state = dataclasses.replace(state, params=params, ema=jax.tree.map(jnp.copy, params))
+        fresh = states.by_name(state.params, task.network.abstract, trained)
+        params, report = warm_start(fresh, source.params)
+        started = jax.jit(lambda params: states.create(params, optimizer, trained))
+        state = jax.device_put(started(params), jax.tree.map(lambda a: a.sharding, abstract))
         console.line(f"starting from {source.origin}: {report}")
   start_step, start_sample = int(state.step), int(state.samples)
 

@@ -30,7 +30,7 @@ ALLOWED = {
   "encoders": {"nn", "parallel", "interop"},
   "interop": {"nn", "models", "encoders", "parallel"},
   "metrics": set(),
-  "optim": {"nn"},
+  "optim": {"nn", "parallel"},
   "checkpoint": {"nn", "parallel"},
   "observe": set(),
 }

@@ -1,0 +1,1 @@
+"""The Condition pytree, and how each system makes one."""

@@ -30,9 +30,7 @@ def text_to_image(text_BLC: jax.Array) -> Condition:
   return Condition(contexts=(text_BLC,), vector=None, concat=None, image_only=True)
 
 
-def text_to_video(
-  text_BLC: jax.Array, fps_B: jax.Array, motion_bucket_B: jax.Array
-) -> Condition:
+def text_to_video(text_BLC: jax.Array, fps_B: jax.Array, motion_bucket_B: jax.Array) -> Condition:
   """Stage II: text through cross-attention; frame rate and motion in the vector."""
   return Condition(
     contexts=(text_BLC,),

@@ -1,0 +1,1 @@
+"""The math of diffusion, float32, with its equations; knows no models."""

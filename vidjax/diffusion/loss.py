@@ -8,8 +8,7 @@ has no division by a vanishing sigma: that form is computed here, the other is t
 import jax
 import jax.numpy as jnp
 
-from vidjax.diffusion import noise
-from vidjax.diffusion import precondition
+from vidjax.diffusion import noise, precondition
 
 # Edges in ln sigma of the bins in which the loss is reported; the outer bins are open.
 LOG_SIGMA_EDGES = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0)

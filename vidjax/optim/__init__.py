@@ -1,0 +1,1 @@
+"""AdamW, learning rates and averages of weights."""

@@ -7,9 +7,9 @@ Axes (`MeshConfig`):
   tensor   channels.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import math
-from collections.abc import Sequence
 
 import jax
 from jax.sharding import AxisType, Mesh

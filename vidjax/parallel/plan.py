@@ -5,6 +5,7 @@ gather scatters the gradient back, so optimizer state and EMA stay sharded witho
 """
 
 from collections.abc import Mapping
+import math
 
 import jax
 from jax.sharding import Mesh, NamedSharding
@@ -12,16 +13,18 @@ from jax.sharding import PartitionSpec as P
 
 BATCH = P(("replica", "fsdp"))  # activations and batches: the first dim, B
 
+# Parameters with fewer elements are replicated on purpose, and so are all vectors (biases, norm
+# scales, mix factors): a gather costs a round trip whatever it carries.
+SMALL = 2**16
+
 # Stored layout of each parameter role: the dim that FSDP splits, counted from the end.
-# Small vectors (biases, norm scales, mix factors) are replicated on purpose: a gather costs a
-# round trip whatever it carries.
 _FSDP_DIM = {"conv": -1, "dense": -1, "embed": -1, "vector": None}
 
 
 def param_spec(role: str, shape: tuple[int, ...], mesh: Mesh) -> P:
-  """Stored layout of a parameter; replicated where its dim does not divide by `fsdp`."""
-  dim = _FSDP_DIM[role]
-  if dim is None or shape[dim] % mesh.shape["fsdp"] or mesh.shape["fsdp"] == 1:
+  """Stored layout of a parameter; replicated if small or if its dim does not divide by `fsdp`."""
+  dim, fsdp = _FSDP_DIM[role], mesh.shape["fsdp"]
+  if dim is None or fsdp == 1 or math.prod(shape) < SMALL or shape[dim] % fsdp:
     return P()
   entries = [None] * len(shape)
   entries[dim] = "fsdp"
