@@ -71,6 +71,18 @@ class Request:
   image_noise_NHWC: np.ndarray | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class _Shape:
+  """What a request leaves open, filled in by the model's own values."""
+
+  mode: str
+  clips: int
+  num_frames: int
+  height: int
+  width: int
+  fps: float
+
+
 class Pipeline:
   """A trained model with its encoders.
 
@@ -133,25 +145,24 @@ class Pipeline:
     Raises:
       ValueError: the request does not fit the model; the message names the field.
     """
-    asked = self._resolve(request)
-    n = len(asked.seeds)
-    mesh = meshes.make_mesh(meshes.MeshConfig(), _devices_for(n))
-    scales = None
-    if (asked.min_guidance, asked.max_guidance) != (1.0, 1.0):
-      scales = guidance.frame_scales(asked.num_frames, asked.min_guidance, asked.max_guidance)
-    inputs = self._inputs(asked)
+    shape = self._resolve(request)
+    mesh = meshes.make_mesh(meshes.MeshConfig(), _devices_for(shape.clips))
+    low, high = request.min_guidance, request.max_guidance
+    guide = (low, high) != (1.0, 1.0)
+    scales = guidance.frame_scales(shape.num_frames, low, high) if guide else None
+    inputs = self._inputs(request, shape)
     with jax.set_mesh(mesh):
       whole = jax.NamedSharding(mesh, jax.P())
       rows = jax.NamedSharding(mesh, plan.BATCH)
       params = jax.device_put(self._params, whole)
       weights = jax.device_put(self._frozen.weights, whole)
       inputs = jax.device_put(inputs, rows)
-      latents = self._sample(asked.mode, asked.num_frames, asked.steps, scales is not None)(
-        params, weights, inputs, None if scales is None else jax.device_put(scales, whole)
-      )
+      sample = self._sample(shape.mode, shape.num_frames, request.steps)
+      latents = sample(params, weights, inputs, jax.device_put(scales, whole))
+      chunk = request.decode_chunk
       chunks = [
-        jax.device_get(self._decode(weights, latents[:, start : start + asked.decode_chunk]))
-        for start in range(0, asked.num_frames, asked.decode_chunk)
+        jax.device_get(self._decode(weights, latents[:, start : start + chunk]))
+        for start in range(0, shape.num_frames, chunk)
       ]
     return np.concatenate(chunks, axis=1)
 
@@ -170,9 +181,9 @@ class Pipeline:
 
   # --- Requests -> arrays -----------------------------------------------------------------------
 
-  def _resolve(self, asked: Request) -> Request:
-    """Fills in the model's own values and checks the rest."""
-    config = self.config
+  def _resolve(self, asked: Request) -> _Shape:
+    """Fills in the model's own values and checks the request."""
+    config, clips = self.config, len(asked.seeds)
     mode = asked.mode or config.conditioning.mode
     if mode != config.conditioning.mode:
       raise ValueError(
@@ -181,34 +192,38 @@ class Pipeline:
     if mode == "image_to_video":
       if asked.images_NHWC is None:
         raise ValueError("mode 'image_to_video' needs an image: set --image=FILE")
-      if len(asked.images_NHWC) != len(asked.seeds):
-        raise ValueError(f"{len(asked.images_NHWC)} images for {len(asked.seeds)} seeds")
-    elif asked.prompts is None or len(asked.prompts) != len(asked.seeds):
+      if len(asked.images_NHWC) != clips:
+        raise ValueError(f"{len(asked.images_NHWC)} images for {clips} seeds")
+    elif asked.prompts is None or len(asked.prompts) != clips:
       raise ValueError(f"mode {mode!r} needs one prompt for each clip: set --prompt=TEXT")
-    filled = dataclasses.replace(
-      asked,
+    shape = _Shape(
       mode=mode,
+      clips=clips,
       num_frames=1 if mode == "text_to_image" else asked.num_frames or config.data.num_frames,
       height=asked.height or config.data.height,
       width=asked.width or config.data.width,
       fps=asked.fps or config.data.fps,
     )
     factor = self._frozen.downsampling
-    for name in ("height", "width"):
-      if getattr(filled, name) % factor:
-        raise ValueError(f"{name}={getattr(filled, name)} is not a multiple of {factor}")
-    for name in ("num_frames", "steps", "decode_chunk"):
-      if getattr(filled, name) < 1:
-        raise ValueError(f"{name}={getattr(filled, name)} must be at least 1")
-    return filled
+    for name, size in (("height", shape.height), ("width", shape.width)):
+      if size < factor or size % factor:
+        raise ValueError(f"{name}={size} is not a multiple of {factor}")
+    for name, count in (
+      ("num_frames", shape.num_frames),
+      ("steps", asked.steps),
+      ("decode_chunk", asked.decode_chunk),
+    ):
+      if count < 1:
+        raise ValueError(f"{name}={count} must be at least 1")
+    return shape
 
-  def _inputs(self, asked: Request) -> dict[str, np.ndarray]:
+  def _inputs(self, asked: Request, shape: _Shape) -> dict[str, np.ndarray]:
     """Arrays with N rows: all that the compiled program reads besides weights."""
-    n, factor = len(asked.seeds), self._frozen.downsampling
+    n, factor = shape.clips, self._frozen.downsampling
     latent_shape = (
-      asked.num_frames,
-      asked.height // factor,
-      asked.width // factor,
+      shape.num_frames,
+      shape.height // factor,
+      shape.width // factor,
       self._frozen.latent_channels,
     )
     keys_N = jax.vmap(jax.random.key)(np.asarray(asked.seeds, np.uint32))
@@ -220,18 +235,18 @@ class Pipeline:
     bucket_N = np.broadcast_to(np.asarray(asked.motion_bucket_id, np.float32), (n,))
     inputs = {
       "noise_NThwC": np.asarray(start, np.float32),
-      "fps_N": np.full((n,), asked.fps, np.float32),
+      "fps_N": np.full((n,), shape.fps, np.float32),
       "motion_bucket_N": np.array(bucket_N),
     }
-    if asked.mode != "image_to_video":
+    if shape.mode != "image_to_video":
       assert self._tokenizer is not None
       assert asked.prompts is not None
       inputs["tokens_NL"] = np.stack([self._tokenizer(text) for text in asked.prompts])
       return inputs
     images = np.asarray(asked.images_NHWC, np.float32)
-    if images.shape[1:] != (asked.height, asked.width, 3):
+    if images.shape[1:] != (shape.height, shape.width, 3):
       raise ValueError(
-        f"image is {images.shape[2]}x{images.shape[1]}, the clip {asked.width}x{asked.height}:"
+        f"image is {images.shape[2]}x{images.shape[1]}, the clip {shape.width}x{shape.height}:"
         " give an image of the clip's size"
       )
     image_noise = asked.image_noise_NHWC
@@ -264,7 +279,7 @@ class Pipeline:
     return svd.text_to_video(text, inputs["fps_N"], inputs["motion_bucket_N"])
 
   @functools.cache  # noqa: B019 - a pipeline lives as long as its compiled programs are wanted
-  def _sample(self, mode: str, num_frames: int, steps: int, guide: bool) -> Any:
+  def _sample(self, mode: str, num_frames: int, steps: int) -> Any:
     sigmas = samplers.karras_sigmas(steps)
 
     def run(
@@ -274,7 +289,6 @@ class Pipeline:
       scale_T: jax.Array | None,
     ) -> jax.Array:
       condition = self._condition(self._frozen.bind(weights), mode, num_frames, inputs)
-      assert (scale_T is not None) == guide
       model = self._network.bind(params)
       return guided.sample_latents(model, inputs["noise_NThwC"], condition, scale_T, sigmas)
 
@@ -292,7 +306,7 @@ def _to_unit(x: jax.Array) -> jax.Array:
   return jnp.clip(x.astype(jnp.float32) * 0.5 + 0.5, 0.0, 1.0)
 
 
-def _devices_for(n: int) -> list[jax.Device]:
+def _devices_for(n: int) -> list[Any]:
   """As many local devices as divide `n` rows evenly."""
   devices = jax.local_devices()
   return devices[: max(d for d in range(1, len(devices) + 1) if n % d == 0)]

@@ -155,7 +155,7 @@ def _train_on_mesh(
       }
       state, metrics = train_step(state, frozen, device_batch)
       meter.push(step + 1, metrics, host_batch, waited)
-      progress.update(step + 1, meter.last_loss)
+      progress.update(step + 1, f"loss {meter.last_loss:.4f}")
 
       done = step + 1 == config.total_steps
       if stop.requested and not done:

@@ -1,7 +1,7 @@
 """An AutoencoderKL of one's own: the f8 autoencoder of latent diffusion (2112.10752, App. G).
 
-Needed only where no pretrained autoencoder may be used; SVD itself keeps that of SD 2.1. The loss is
-L1 + KL: without the adversarial and perceptual terms, fine texture stays soft.
+Needed only where no pretrained autoencoder may be used; SVD itself keeps that of SD 2.1. The loss
+is L1 + KL: without the adversarial and perceptual terms, fine texture stays soft.
 
 Command:   vidjax train --config=configs/autoencoder/kl.py --workdir=gs://BUCKET/autoencoder \
              --config.data.path=gs://BUCKET/shards

@@ -2,7 +2,7 @@
 
 Temporal layers enter as identity on top of stage I; all layers train.
 
-Command:   vidjax train --config=configs/svd/video_lowres.py --workdir=gs://BUCKET/svd/video_lowres \
+Command:   vidjax train --config=configs/svd/video_lowres.py --workdir=gs://BUCKET/svd/lowres \
              --config.data.path=gs://BUCKET/shards --config.init_from=gs://BUCKET/svd/image \
              --config.encoders.vae=sd21/vae --config.encoders.text=sd21/text_encoder
 Hardware:  v5p:8x8x8 (512 chips) at batch 1536. Expected hours and metric: not measured yet.

@@ -82,7 +82,8 @@ def test_demo_hands_ctrl_c_on_once(tmp_path):
   ready = tmp_path / "ready"
   parent = (
     "import sys; from demo import run\n"
-    f"sys.exit(run.run_command([sys.executable, '-c', {program!r}, {str(ready)!r}], {str(tmp_path)!r}))"
+    f"command = [sys.executable, '-c', {program!r}, {str(ready)!r}]\n"
+    f"sys.exit(run.run_command(command, {str(tmp_path)!r}))"
   )
   process = subprocess.Popen([sys.executable, "-c", parent])
   deadline = time.monotonic() + 30

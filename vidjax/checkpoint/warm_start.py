@@ -12,6 +12,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vidjax.checkpoint.layout import shorten
 from vidjax.errors import CheckpointError
@@ -45,7 +46,7 @@ class WarmStart:
 
 def warm_start(
   init_params: Mapping[str, jax.Array],
-  source: Mapping[str, jax.Array],
+  source: Mapping[str, jax.Array | np.ndarray],
   *,
   allow_dropped: bool = False,
 ) -> tuple[dict[str, jax.Array], WarmStart]:
@@ -97,7 +98,7 @@ def _adds_input_channels(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
   )
 
 
-def _as(value: jax.Array, like: jax.Array) -> jax.Array:
+def _as(value: jax.Array | np.ndarray, like: jax.Array) -> jax.Array:
   """Gives `value` the dtype and, where it is laid out already, the sharding of `like`."""
   value = value.astype(like.dtype)
   return jax.device_put(value, like.sharding) if isinstance(like, jax.Array) else jnp.asarray(value)

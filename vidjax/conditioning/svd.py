@@ -1,4 +1,4 @@
-"""Stable Video Diffusion's conditions (2311.15127, sections 4.2-4.3 and App. D), from encoded inputs.
+"""Stable Video Diffusion's conditions (2311.15127, sec. 4.2-4.3, App. D), from encoded inputs.
 
 The same functions serve training and requests: they take what the encoders gave.
 Shapes: B batch, T frames, L tokens, H W latent height and width, C channels.

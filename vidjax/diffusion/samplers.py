@@ -1,4 +1,4 @@
-"""Samplers: from noise to a sample, given a denoiser D(x; sigma). Each is one `lax.scan`, float32."""
+"""Samplers: from noise to a sample, given a denoiser D(x; sigma). One `lax.scan`, float32."""
 
 from collections.abc import Callable
 

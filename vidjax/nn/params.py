@@ -7,14 +7,16 @@ serves the optimizer, EMA, checkpoints, freezing by pattern, warm starts and nam
 
 from collections.abc import Callable
 import dataclasses
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from flax import nnx
 import jax
 
+from vidjax.nn.init import Keys
+
 nnx.set_graph_mode(False)  # modules are plain trees: no shared references, transforms are jax's own
 
-Params = dict[str, jax.Array]
+Params: TypeAlias = dict[str, Any]  # arrays by flat name, on devices or on the host
 ModuleT = TypeVar("ModuleT", bound=nnx.Module)
 
 
@@ -23,13 +25,13 @@ class Network(Generic[ModuleT]):
   """A module without its values.
 
   Attributes:
-    build: makes the module from `nnx.Rngs`; called under `jit` or `eval_shape` only.
+    build: makes the module from `Keys`; called under `jit` or `eval_shape` only.
     graphdef: static structure of the module.
     abstract: shape and dtype of each parameter by flat name.
     roles: sharding role of each parameter by flat name (see `vidjax.parallel.plan`).
   """
 
-  build: Callable[[nnx.Rngs], ModuleT]
+  build: Callable[[Keys], ModuleT]
   graphdef: nnx.GraphDef
   abstract: dict[str, jax.ShapeDtypeStruct]
   roles: dict[str, str]
@@ -37,7 +39,7 @@ class Network(Generic[ModuleT]):
 
   def init(self, key: jax.Array) -> Params:
     """Draws fresh parameters from `key`. Jit it with `out_shardings` to create them sharded."""
-    _, state = nnx.split(self.build(nnx.Rngs(key)))
+    _, state = nnx.split(self.build(Keys(key)))
     return {_name(path): leaf[...] for path, leaf in nnx.to_flat_state(state)}
 
   def bind(self, params: Params) -> ModuleT:
@@ -54,9 +56,9 @@ class Network(Generic[ModuleT]):
     return nnx.merge(self.graphdef, nnx.from_flat_state(leaves))
 
 
-def network(build: Callable[[nnx.Rngs], ModuleT]) -> Network[ModuleT]:
+def network(build: Callable[[Keys], ModuleT]) -> Network[ModuleT]:
   """Describes the module that `build` makes, without computing a single value."""
-  abstract_module = nnx.eval_shape(lambda: build(nnx.Rngs(0)))
+  abstract_module = nnx.eval_shape(lambda: build(Keys(jax.random.key(0))))
   graphdef, state = nnx.split(abstract_module)
   template = tuple(nnx.to_flat_state(state))
   abstract, roles = {}, {}
