@@ -120,6 +120,10 @@ class Pipeline:
     params = jax.jit(denoising.make_unet(config).init)(jax.random.key(config.seed))
     return cls(config, jax.device_get(params), "untrained")
 
+  def load(self, params: Params) -> None:
+    """Takes other weights of the same model; what is compiled stays."""
+    self._params = params
+
   def __call__(
     self,
     *,

@@ -28,6 +28,7 @@ from vidjax.observe.writers import MetricsWriter
 from vidjax.optim import optimizer as optimizers
 from vidjax.parallel import mesh as meshes
 from vidjax.parallel import plan
+from vidjax.preview import Preview
 
 # Consecutive steps whose loss or gradient is not finite before the run gives up.
 MAX_CONSECUTIVE_SKIPS = 10
@@ -138,6 +139,7 @@ def _train_on_mesh(
       checkpointer.save(step, states.as_dict(state), position, interim=not due)
 
   # --- Loop -------------------------------------------------------------------------------------
+  preview = Preview(config, root)
   writer = MetricsWriter(root, attempt)
   meter = Meter(config, writer)
   progress = console.Progress(f"{root.name}", total=config.total_steps, initial=start_step)
@@ -167,6 +169,10 @@ def _train_on_mesh(
       if done or (step + 1) % config.checkpoint.every_steps == 0:
         with jax.transfer_guard("allow"):
           save(step + 1, state)
+      if preview.due(step + 1):
+        with ledger.phase("samples"), jax.transfer_guard("allow"):
+          weights = jax.device_get(state.params | state.ema)
+          preview.write(step + 1, states.by_name(weights, task.network.abstract, trained))
 
     # --- End ------------------------------------------------------------------------------------
     meter.flush()
