@@ -59,6 +59,7 @@ def evaluate_model(
   inputs = _inputs(protocol, view, weights)
   if _is_done(out, inputs, samples):
     return None
+  storage.remove(storage.Path(out) / "result.json")  # of another model or other data
 
   pipe = pipelines.Pipeline(config, loaded.params, loaded.origin)
   windows = _windows(view, protocol)

@@ -129,8 +129,8 @@ def _terms(real: Measured, fake: Measured) -> dict[str, float]:
 
 def _frechet(real_NTK: np.ndarray, fake_NTK: np.ndarray) -> float:
   dims = real_NTK.shape[-1]
-  sides = (FeatureStats.of(side.reshape(-1, dims)) for side in (real_NTK, fake_NTK))
-  return frechet_from_stats(*sides)
+  real, fake = (FeatureStats.of(side.reshape(-1, dims)) for side in (real_NTK, fake_NTK))
+  return frechet_from_stats(real, fake)
 
 
 def _check(name: str, video_NTHWC: np.ndarray, shape: tuple[int, ...], at_least: int) -> None:

@@ -44,7 +44,7 @@ class Demo:
   height: int
   width: int
   name: str = "demo"
-  windows: int = 16
+  windows: int = 12
   split: str = "holdout"
   seed: int = 0
   steps: int | None = 10

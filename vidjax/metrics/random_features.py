@@ -15,6 +15,7 @@ noise scores between frozen and real. Published numbers need the networks they w
 Legend: T frames, H W pixels, C channels, K features, P = T - 1 pairs.
 """
 
+from collections.abc import Callable
 import functools
 
 import jax
@@ -41,12 +42,14 @@ def features(video_THWC: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """
   assert video_THWC.ndim == 4, video_THWC.shape
   assert len(video_THWC) > 1, "one frame has no motion"
-  appearance_TK, motion_PK = _features(jnp.asarray(video_THWC, jnp.float32), _weights())
+  appearance_TK, motion_PK = _features(
+    jnp.asarray(video_THWC, jnp.float32), jax.tree.map(jnp.asarray, _weights())
+  )
   return np.asarray(appearance_TK), np.asarray(motion_PK)
 
 
 @jax.jit
-def _features(video_THWC: jax.Array, weights: dict[str, list[np.ndarray]]) -> tuple:
+def _features(video_THWC: jax.Array, weights: dict[str, list[jax.Array]]) -> tuple:
   small_THWC = jax.image.resize(video_THWC, (len(video_THWC), *SIZE, 3), "linear", antialias=True)
   appearance_TK = _network(small_THWC - 0.5, weights["appearance"], jax.nn.relu)
   difference_PHWC = small_THWC[1:] - small_THWC[:-1]
@@ -56,7 +59,9 @@ def _features(video_THWC: jax.Array, weights: dict[str, list[np.ndarray]]) -> tu
   return _APPEARANCE_GAIN * appearance_TK, motion_PK
 
 
-def _network(x_THWC: jax.Array, kernels: list[np.ndarray], activation) -> jax.Array:
+def _network(
+  x_THWC: jax.Array, kernels: list[jax.Array], activation: Callable[[jax.Array], jax.Array]
+) -> jax.Array:
   for kernel in kernels:
     x_THWC = jax.lax.conv_general_dilated(
       x_THWC,
