@@ -127,6 +127,9 @@ def _clip(
   times_s = np.append(found.times_s, found.end_s)
   start_s, end_s = float(times_s[shot.clip_start]), float(times_s[shot.clip_end])
   scores = flow.motion_scores(found.tiny, found.times_s, start_s, end_s)
+  damaged = sum(shot.clip_start <= i < shot.clip_end for i in found.damaged)
+  if damaged:
+    scores["damaged_frames"] = float(damaged)
   stored_s = encode.thinned(found.times_s[shot.clip_start : shot.clip_end], config.encode.max_fps)
   return tables.Clip(
     clip_id=tables.clip_id(source, sha256, shot.clip_start, shot.clip_end),

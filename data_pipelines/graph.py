@@ -10,6 +10,7 @@ import dataclasses
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.pvalue import AsSingleton, PValue
 
 from data_pipelines import analyse, encode, ingest, progress, report, select, shard, tables
 from data_pipelines import config as config_lib
@@ -63,17 +64,17 @@ def build(
   one = root | "once" >> beam.Create([None])
   _ = one | "clips.parquet" >> beam.Map(
     lambda _, rows: tables.write_clips(rows, f"{paths.out}/clips.parquet"),
-    beam.pvalue.AsSingleton(every_clip),
+    _single(every_clip),
   )
   _ = one | "rejects.parquet" >> beam.Map(
     lambda _, rows: tables.write_rejects(rows, f"{paths.out}/rejects.parquet"),
-    beam.pvalue.AsSingleton(every_reject),
+    _single(every_reject),
   )
   _ = one | "report.html" >> beam.Map(
     _report,
-    beam.pvalue.AsSingleton(every_clip),
-    beam.pvalue.AsSingleton(every_reject),
-    beam.pvalue.AsSingleton(shown),
+    _single(every_clip),
+    _single(every_reject),
+    _single(shown),
     listing,
     paths,
     config,
@@ -94,7 +95,7 @@ def _reject(analysis: analyse.Analysis) -> Iterator[tables.Reject]:
     yield analysis.reject
 
 
-def _select(analyses: beam.PCollection, config: config_lib.CurateConfig) -> beam.PCollection:
+def _select(analyses: PValue, config: config_lib.CurateConfig) -> PValue:
   """Clips with their verdict."""
   rows = analyses | "clips" >> beam.FlatMap(
     lambda a: [(c, a.hashes.get(c.clip_id, "")) for c in a.clips]
@@ -106,7 +107,7 @@ def _select(analyses: beam.PCollection, config: config_lib.CurateConfig) -> beam
     | "count motion" >> beam.combiners.Count.PerElement()
     | "motion counts" >> beam.combiners.ToDict()
   )
-  judged = rows | "judge" >> beam.Map(_judge, beam.pvalue.AsSingleton(counts), config)
+  judged = rows | "judge" >> beam.Map(_judge, _single(counts), config)
   repeated = (
     judged
     | "passed so far" >> beam.Filter(lambda row: not row[0].drop_reasons)
@@ -147,10 +148,10 @@ def _decide(joined: tuple[str, dict[str, list[Any]]]) -> tables.Clip:
 
 def _encode(
   root: beam.Pipeline,
-  decided: beam.PCollection,
+  decided: PValue,
   paths: Paths,
   config: config_lib.CurateConfig,
-) -> tuple[beam.PCollection, beam.PCollection]:
+) -> tuple[PValue, PValue]:
   """Records on disk, and all clips with their final verdict and split."""
   kept = decided | "kept" >> beam.Filter(lambda c: c.kept)
   ids = kept | "kept ids" >> beam.Map(lambda c: c.clip_id)
@@ -164,13 +165,13 @@ def _encode(
     | "choose"
     >> beam.Map(
       lambda _, ids, total: select.holdout_ids(ids, total, config.select),
-      beam.pvalue.AsSingleton(smallest),
-      beam.pvalue.AsSingleton(num_kept),
+      _single(smallest),
+      _single(num_kept),
     )
   )
   encoded = (
     kept
-    | "split" >> beam.Map(_with_split, beam.pvalue.AsSingleton(chosen), config)
+    | "split" >> beam.Map(_with_split, _single(chosen), config)
     | "by source" >> beam.GroupBy(lambda c: c.source)
     | "spread sources" >> beam.Reshuffle()
     | "encode" >> beam.FlatMap(_encode_source, paths, config)
@@ -217,7 +218,7 @@ def _stored(row: tables.Clip, path: Any) -> shard.Stored:
 
 
 def _shard(
-  root: beam.Pipeline, stored: beam.PCollection, paths: Paths, config: config_lib.CurateConfig
+  root: beam.Pipeline, stored: PValue, paths: Paths, config: config_lib.CurateConfig
 ) -> None:
   totals = (
     stored
@@ -227,9 +228,9 @@ def _shard(
   )
   shards = (
     stored
-    | "to shards" >> beam.Map(_shard_key, beam.pvalue.AsSingleton(totals), config)
+    | "to shards" >> beam.Map(_shard_key, _single(totals), config)
     | "same shard" >> beam.GroupByKey()
-    | "write shards" >> beam.Map(lambda g: shard.write_shard(paths.shards, *g[0], g[1]))
+    | "write shards" >> beam.Map(_write_shard, paths)
     | "all shards" >> beam.combiners.ToList()
   )
   _ = (
@@ -238,9 +239,16 @@ def _shard(
     | "dataset_info.json"
     >> beam.Map(
       lambda _, written: shard.write_metadata(paths.shards, written),
-      beam.pvalue.AsSingleton(shards),
+      _single(shards),
     )
   )
+
+
+def _write_shard(
+  group: tuple[tuple[str, int, int], Iterable[shard.Stored]], paths: Paths
+) -> shard.Shard:
+  (split, index, count), records = group
+  return shard.write_shard(paths.shards, split, index, count, records)
 
 
 def _shard_key(
@@ -261,6 +269,11 @@ def _report(
 ) -> None:
   page = report.render(rows, rejects, shown, listing, config)
   storage.write_text(f"{paths.out}/report.html", page)
+
+
+def _single(collection: Any) -> AsSingleton:
+  """A collection of one element as a plain argument of a step."""
+  return AsSingleton(collection)
 
 
 def user_error(error: BaseException) -> BaseException:

@@ -54,11 +54,13 @@ class _Bar:
     self._progress.start()
     self._tasks: dict[str, rich_progress.TaskID] = {}
 
-  def start(self, stage: str, total: int) -> None:
+  def start(self, stage: str, total: int | None) -> None:
     if stage not in self._tasks:
       self._tasks[stage] = self._progress.add_task(stage, total=total, text="")
 
   def step(self, stage: str, text: str) -> None:
+    if stage not in self._tasks:
+      self.start(stage, None)
     self._progress.update(self._tasks[stage], advance=1, text=text)
 
   def close(self) -> None:
@@ -76,7 +78,8 @@ class _Lines:
   def step(self, stage: str, text: str) -> None:
     self._done[stage] = self._done.get(stage, 0) + 1
     total = self._totals.get(stage, 0)
-    print(f"{stage} {self._done[stage]}/{total or '?'} {text}", file=sys.stderr, flush=True)
+    count = f"{self._done[stage]}/{total}" if total else str(self._done[stage])
+    print(f"{stage} {count} {text}", file=sys.stderr, flush=True)
 
   def close(self) -> None:
     pass

@@ -87,7 +87,7 @@ def _run(
   logging.disable(logging.WARNING)  # Beam warns of parts for clouds that this run does not use.
   import apache_beam as beam
   from apache_beam.options import pipeline_options
-  from apache_beam.runners.portability import fn_api_runner
+  from apache_beam.runners.portability.fn_api_runner import fn_runner
 
   from data_pipelines import graph
 
@@ -98,25 +98,29 @@ def _run(
   if runner in (None, "DirectRunner"):
     # Beam's own DirectRunner first tries to fetch a helper program from the net. PyAV and OpenCV
     # work outside of Python's lock, so threads are enough to use the cores.
-    runner = fn_api_runner.FnApiRunner()
+    runner = fn_runner.FnApiRunner()
     # It logs its inner life, and a second time each failure that it raises.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     if direct.direct_running_mode == "in_memory" and direct.direct_num_workers == 1:
       direct.direct_running_mode = "multi_threading"
       direct.direct_num_workers = min(os.cpu_count() or 1, len(listing.media))
-  with progress.shown():
-    progress.start("analyse", len(listing.media))
-    progress.start("encode", len(listing.media))
-    pipeline = beam.Pipeline(runner=runner, options=options)
-    paths = graph.Paths(videos.rstrip("/"), out.rstrip("/"))
-    graph.build(pipeline, listing, paths, config)
-    try:
+  paths = graph.Paths(videos.rstrip("/"), out.rstrip("/"))
+  pipeline = beam.Pipeline(runner=runner, options=options)
+  graph.build(pipeline, listing, paths, config)
+  try:
+    with progress.shown():
+      progress.start("analyse", len(listing.media))
       pipeline.run().wait_until_finish()
-    except Exception as error:
-      reason = graph.user_error(error)
-      if reason is error:
-        raise
-      raise reason from error
+  except KeyboardInterrupt:
+    # Worker threads are deep in decoding and would make a regular exit hang or abort. Nothing is
+    # lost: every file appears whole or not at all, and the next run continues.
+    print("vidjax: interrupted; run the same command again to continue", file=sys.stderr)
+    os._exit(errors.Interrupted.exit_code)
+  except Exception as error:
+    reason = graph.user_error(error)
+    if reason is error:
+      raise
+    raise reason from error
   storage.remove(paths.encoded)
 
 
@@ -128,8 +132,17 @@ def _finished(done: Any, key: str) -> dict[str, Any] | None:
 
 
 def _sweep(out: str) -> None:
-  """Takes away the mark of an earlier result, and what a killed run left unfinished."""
+  """Takes away the mark of an earlier result, and what a killed run left half-written."""
   storage.remove(storage.Path(out) / _DONE)
+  if not storage.is_local(out):
+    return  # An object store never shows half an object.
+  for name in ("", "shards", ".cache/analyses", ".cache/encoded"):
+    folder = storage.Path(out) / name
+    if folder.exists():
+      whole = set(storage.list_files(folder))
+      for path in folder.iterdir():
+        if path.is_file() and path not in whole:
+          storage.remove(path)
 
 
 def _summary(listing: ingest.Listing, out: str) -> dict[str, Any]:
@@ -148,18 +161,22 @@ def _summary(listing: ingest.Listing, out: str) -> dict[str, Any]:
 
 def main() -> None:
   """Reads the flags and curates."""
-  for name, value in (("videos", _VIDEOS.value), ("out", _OUT.value)):
-    if not value:
-      raise ValueError(f"--{name} is missing: vidjax curate --videos=DIR --out=DIR")
+  videos, out = (_given(flag) for flag in (_VIDEOS, _OUT))
   config = config_lib.load(_CONFIG.value, command.config_overrides())
   start = time.monotonic()
-  summary = curate(_VIDEOS.value, _OUT.value, config, command.unknown_flags())
+  summary = curate(videos, out, config, command.unknown_flags())
   dropped = ", ".join(f"{count} {name}" for name, count in sorted(summary["dropped"].items()))
   print(
     f"{summary['sources']} files ({summary['rejects']} rejected), {summary['clips']} shots, "
     f"{summary['kept']} kept ({dropped or 'none'} dropped) in {time.monotonic() - start:.0f} s: "
-    f"{_OUT.value}/report.html"
+    f"{out}/report.html"
   )
+
+
+def _given(flag: flags.FlagHolder[str | None]) -> str:
+  if not flag.value:
+    raise ValueError(f"--{flag.name} is missing: vidjax curate --videos=DIR --out=DIR")
+  return flag.value
 
 
 if __name__ == "__main__":

@@ -44,6 +44,8 @@ def drop_reasons(
     reasons.append("too_short")
   if clip.motion_score is not None and clip.motion_score < min_motion_score:
     reasons.append("low_motion")
+  if clip.scores.get("damaged_frames"):
+    reasons.append("damaged")
   if clip.fps < config.min_fps:
     reasons.append("low_frame_rate")
   if min(clip.width, clip.height) < config.min_short_side:

@@ -10,7 +10,7 @@ import hashlib
 import tempfile
 from typing import Any
 
-from array_record.python import array_record_module
+from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
 from vidjax import storage
 from vidjax.data import schema

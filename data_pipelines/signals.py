@@ -54,6 +54,7 @@ class Signals:
     height: Displayed height.
     rotation: Degrees, as the container states it.
     fps: Frame rate that the container announces.
+    damaged: Frames that the decoder had to make up in part.
     errors: What the decoder complained about.
     frames_expected: What the container announces.
   """
@@ -69,6 +70,7 @@ class Signals:
   height: int
   rotation: int
   fps: float
+  damaged: list[int]
   errors: list[str]
   frames_expected: int | None
 
@@ -92,6 +94,7 @@ def read_signals(path: str, on_frame: Callable[[int, int | None], None] | None =
   times_s, difference, detail, tiny, strip = [], [], [], [], []
   jumps: dict[int, Jump] = {}
   previous = None
+  damaged = []
   strip_step = 1
   width = height = rotation = 0
   with video.FrameReader(path) as reader:
@@ -107,6 +110,8 @@ def read_signals(path: str, on_frame: Callable[[int, int | None], None] | None =
         change = float(cv2.absdiff(small_HWC, previous).mean())
         if change >= _CANDIDATE_DIFFERENCE:
           jumps[frame.index] = _compare(previous, small_HWC)
+      if frame.picture.is_corrupt:
+        damaged.append(frame.index)
       times_s.append(frame.time_s)
       difference.append(change)
       small_HW = cv2.cvtColor(small_HWC, cv2.COLOR_RGB2GRAY)
@@ -135,6 +140,7 @@ def read_signals(path: str, on_frame: Callable[[int, int | None], None] | None =
     height=height,
     rotation=rotation,
     fps=fps,
+    damaged=damaged,
     errors=errors,
     frames_expected=expected,
   )

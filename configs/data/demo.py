@@ -11,18 +11,18 @@ import ml_collections
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
   """What differs from `data_pipelines.config.CurateConfig`."""
-  config = ml_collections.ConfigDict(
-    {
-      "cut": {"max_seconds": 8.0},
-      "select": {"min_seconds": 1.5, "min_motion_score": 0.12, "holdout_min_clips": 2},
-      "encode": {"short_side": 144, "preset": "veryfast"},
-      "shard": {"megabytes": 16.0},
-    }
-  )
+  short_side = 144
   for name in filter(None, variant.split(",")):
     match name:
       case "tiny":
-        config.encode.update({"short_side": 64})
+        short_side = 64
       case _:
         raise ValueError(f"unknown variant {name!r}: choose from tiny")
-  return config
+  return ml_collections.ConfigDict(
+    {
+      "cut": {"max_seconds": 8.0},
+      "select": {"min_seconds": 1.5, "min_motion_score": 0.12, "holdout_min_clips": 2},
+      "encode": {"short_side": short_side, "preset": "veryfast"},
+      "shard": {"megabytes": 16.0},
+    }
+  )

@@ -70,7 +70,7 @@ class Frame:
 
 
 class NoVideoError(ValueError):
-  """The file holds no video stream (sound only, subtitles only, a cover picture)."""
+  """The file holds no video that can be decoded: sound only, a cover picture, an unknown codec."""
 
 
 class FrameReader:
@@ -308,13 +308,18 @@ def _unit_s(stream: Any) -> float:
 
 
 def _open(source: Source) -> Any:
-  return av.open(io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source))
+  file = io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)
+  # Titles in other encodings than UTF-8 are common, and no reason not to read the pictures.
+  return av.open(file, metadata_errors="replace")
 
 
 def _video_stream(container: Any) -> Any:
   for stream in container.streams.video:
-    if not stream.disposition & av.stream.Disposition.attached_pic:  # A cover picture is no video.
-      return stream
+    if stream.disposition & av.stream.Disposition.attached_pic:
+      continue  # A cover picture is no video.
+    if stream.codec_context is None:
+      raise NoVideoError("there is no decoder for the codec of the video stream")
+    return stream
   raise NoVideoError("the file holds no video stream")
 
 

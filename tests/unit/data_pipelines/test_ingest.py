@@ -91,3 +91,19 @@ def test_truncated_files_are_told_from_whole_ones(tmp_path, suffix, whole):
 def test_a_header_that_lies_about_the_count_is_no_error(shared_data):
   found = signals.read_signals(str(shared_data / "videos" / "tree.avi"))
   assert (found.num_frames, found.frames_expected, found.errors) == (68, 444, [])
+
+
+def test_titles_in_odd_encodings_do_not_stop_reading(tmp_path):
+  path = media.write(tmp_path / "v.mp4", media.shot(1, 5))
+  path.write_bytes(path.read_bytes().replace(b"Lavf", b"\xe9\xff\xfe!"))
+  assert signals.read_signals(str(path)).num_frames == 5
+
+
+def test_damaged_frames_are_counted(tmp_path):
+  path = media.write(tmp_path / "v.mkv", media.shot(2, 60), gop=10)
+  data = bytearray(path.read_bytes())
+  assert signals.read_signals(str(path)).damaged == []
+  data[len(data) // 2 : len(data) // 2 + 400] = bytes(400)
+  path.write_bytes(data)
+  found = signals.read_signals(str(path))
+  assert found.damaged or found.errors
