@@ -115,7 +115,7 @@ def test_eight_devices_train_as_one_does(job, tmp_path):
   """The same samples, the same loss up to the order of sums, from a sharded state."""
   flags = ("--config.batch_size=8", "--config.total_samples=16")
   run_vidjax(*stage(job, tmp_path / "one", *flags))
-  env = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+  env = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"}
   run_vidjax(*stage(job, tmp_path / "eight", *flags), env=env)
   assert json.loads((tmp_path / "eight" / "run.json").read_text())["mesh"]["fsdp"] == 8
   one, eight = (writers.read_metrics(tmp_path / n / "metrics.jsonl") for n in ("one", "eight"))
@@ -175,3 +175,11 @@ def test_full_disk_ends_with_its_own_code(job, tmp_path):
     assert "Traceback" not in done.stderr
   finally:
     subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_samples_while_training(job, tmp_path):
+  run_vidjax(
+    *stage(job, tmp_path / "w", "--config.sample_every_steps=2", "--config.total_samples=8")
+  )
+  names = sorted(p.name for p in (tmp_path / "w" / "samples").iterdir())
+  assert names == ["00000002.mp4", "00000002.png", "00000004.mp4", "00000004.png"]
