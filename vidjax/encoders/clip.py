@@ -22,6 +22,7 @@ from vidjax.nn.attention import Attention
 from vidjax.nn.conv import Conv
 from vidjax.nn.dense import Dense
 from vidjax.nn.embed import Embedding
+from vidjax.nn.init import Keys
 from vidjax.nn.norm import LayerNorm
 
 # Mean and deviation of RGB in [0, 1] that all CLIP image towers were trained with.
@@ -98,7 +99,7 @@ TINY_VISION = VisionConfig(
 class CLIPText(nnx.Module):
   """Text tower: token ids (B, L) -> hidden states (B, L, C) of the last layer, normalised."""
 
-  def __init__(self, config: TextConfig, rngs: nnx.Rngs):
+  def __init__(self, config: TextConfig, rngs: Keys):
     self.config = config
     width = config.hidden_size
     self.token_embedding = Embedding(config.vocab_size, width, rngs=rngs)
@@ -126,7 +127,7 @@ class CLIPText(nnx.Module):
 class CLIPVision(nnx.Module):
   """Image tower: images (B, H, W, 3) -> projected embeddings (B, X)."""
 
-  def __init__(self, config: VisionConfig, rngs: nnx.Rngs):
+  def __init__(self, config: VisionConfig, rngs: Keys):
     self.config = config
     width, patch = config.hidden_size, config.patch_size
     positions = (config.image_size // patch) ** 2 + 1
@@ -165,7 +166,7 @@ class CLIPVision(nnx.Module):
 class Layer(nnx.Module):
   """Pre-norm transformer layer: (B, L, C) -> (B, L, C)."""
 
-  def __init__(self, config: TextConfig | VisionConfig, *, causal: bool, rngs: nnx.Rngs):
+  def __init__(self, config: TextConfig | VisionConfig, *, causal: bool, rngs: Keys):
     width = config.hidden_size
     self.norm1 = LayerNorm(width, eps=config.layer_norm_eps)
     self.attn = Attention(width, config.num_attention_heads, bias=True, causal=causal, rngs=rngs)
@@ -190,5 +191,5 @@ def describe_vision(config: VisionConfig) -> params.Network[CLIPVision]:
   return params.network(lambda rngs: CLIPVision(config, rngs))
 
 
-def _layers(config: TextConfig | VisionConfig, *, causal: bool, rngs: nnx.Rngs) -> nnx.List:
+def _layers(config: TextConfig | VisionConfig, *, causal: bool, rngs: Keys) -> nnx.List:
   return nnx.List(Layer(config, causal=causal, rngs=rngs) for _ in range(config.num_hidden_layers))

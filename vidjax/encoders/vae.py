@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from vidjax.nn import attention, params
 from vidjax.nn.attention import Attention
 from vidjax.nn.conv import Conv, TemporalConv
+from vidjax.nn.init import Keys
 from vidjax.nn.mix import AlphaBlender
 from vidjax.nn.norm import GROUPS, GroupNorm
 from vidjax.nn.resample import Downsample, Upsample
@@ -86,7 +87,7 @@ class AutoencoderKL(nnx.Module):
     rngs: source of the initial values.
   """
 
-  def __init__(self, config: VAEConfig, rngs: nnx.Rngs):
+  def __init__(self, config: VAEConfig, rngs: Keys):
     self.config = config
     latents = config.latent_channels
     self.encoder = Encoder(config, rngs)
@@ -142,7 +143,7 @@ def describe(config: VAEConfig) -> params.Network[AutoencoderKL]:
 class Encoder(nnx.Module):
   """`x_BTHWC` in [-1, 1] to `h_BThwC` with C = 2Z, each frame for itself."""
 
-  def __init__(self, config: VAEConfig, rngs: nnx.Rngs):
+  def __init__(self, config: VAEConfig, rngs: Keys):
     widths = config.block_out_channels
     self.conv_in = Conv(3, widths[0], rngs=rngs)
     down_blocks, width = [], widths[0]
@@ -168,7 +169,7 @@ class Encoder(nnx.Module):
 class Decoder(nnx.Module):
   """`z_BThwZ` to `x_BTHWC`; with time convolutions also across frames."""
 
-  def __init__(self, config: VAEConfig, rngs: nnx.Rngs):
+  def __init__(self, config: VAEConfig, rngs: Keys):
     widths, temporal = config.block_out_channels, config.temporal_decoder
     width = widths[-1]
     self.conv_in = Conv(config.latent_channels, width, rngs=rngs)
@@ -205,7 +206,7 @@ class DecoderResBlock(nnx.Module):
     out_channels: int,
     *,
     temporal: bool,
-    rngs: nnx.Rngs,
+    rngs: Keys,
   ):
     self.spatial = ResBlock(
       in_channels, out_channels, None, eps=_EPS, groups=config.norm_groups, rngs=rngs
@@ -228,7 +229,7 @@ class DecoderResBlock(nnx.Module):
 class DownLevel(nnx.Module):
   """Residual blocks of one level, then half the resolution."""
 
-  def __init__(self, config: VAEConfig, ins: list[int], width: int, *, last: bool, rngs: nnx.Rngs):
+  def __init__(self, config: VAEConfig, ins: list[int], width: int, *, last: bool, rngs: Keys):
     self.resnets = nnx.List(
       ResBlock(c, width, None, eps=_EPS, groups=config.norm_groups, rngs=rngs) for c in ins
     )
@@ -244,7 +245,7 @@ class DownLevel(nnx.Module):
 class UpLevel(nnx.Module):
   """Residual blocks of one level, then twice the resolution."""
 
-  def __init__(self, config: VAEConfig, ins: list[int], width: int, *, last: bool, rngs: nnx.Rngs):
+  def __init__(self, config: VAEConfig, ins: list[int], width: int, *, last: bool, rngs: Keys):
     temporal = config.temporal_decoder
     self.resnets = nnx.List(
       DecoderResBlock(config, c, width, temporal=temporal, rngs=rngs) for c in ins
@@ -261,7 +262,7 @@ class UpLevel(nnx.Module):
 class Mid(nnx.Module):
   """The coarsest level: a residual block, self-attention with one head, a residual block."""
 
-  def __init__(self, config: VAEConfig, width: int, *, temporal: bool, rngs: nnx.Rngs):
+  def __init__(self, config: VAEConfig, width: int, *, temporal: bool, rngs: Keys):
     self.resnets = nnx.List(
       DecoderResBlock(config, width, width, temporal=temporal, rngs=rngs) for _ in range(2)
     )
@@ -278,7 +279,7 @@ class Mid(nnx.Module):
 class SelfAttention(nnx.Module):
   """Residual attention of each position to all of its frame."""
 
-  def __init__(self, config: VAEConfig, width: int, rngs: nnx.Rngs):
+  def __init__(self, config: VAEConfig, width: int, rngs: Keys):
     self.norm = GroupNorm(width, eps=_EPS, groups=config.norm_groups)
     self.attn = Attention(width, 1, bias=True, rngs=rngs)
 

@@ -18,6 +18,7 @@ from vidjax.nn import attention
 from vidjax.nn.attention import Attention
 from vidjax.nn.dense import Dense, FeedForward
 from vidjax.nn.embed import EmbeddingMLP, sinusoid
+from vidjax.nn.init import Keys
 from vidjax.nn.mix import AlphaBlender
 from vidjax.nn.norm import GroupNorm, LayerNorm
 from vidjax.nn.resblock import ResBlock
@@ -47,7 +48,7 @@ class VideoResBlock(nnx.Module):
     *,
     eps: float,
     temporal: bool,
-    rngs: nnx.Rngs,
+    rngs: Keys,
   ):
     self.spatial = ResBlock(in_channels, out_channels, embed_channels, eps=eps, rngs=rngs)
     self.temporal = (
@@ -69,7 +70,7 @@ class CrossAttention(nnx.Module):
   """Residual attention to the tokens of one context: `x_BTSC -> y_BTSC`."""
 
   def __init__(
-    self, channels: int, heads: int, context_channels: int, *, zero_init: bool, rngs: nnx.Rngs
+    self, channels: int, heads: int, context_channels: int, *, zero_init: bool, rngs: Keys
   ):
     self.norm = LayerNorm(channels)
     self.attn = Attention(
@@ -100,7 +101,7 @@ class TransformerBlock(nnx.Module):
     context_channels: Sequence[int],
     *,
     temporal: bool = False,
-    rngs: nnx.Rngs,
+    rngs: Keys,
   ):
     self.norm_in = LayerNorm(channels) if temporal else None
     self.ff_in = FeedForward(channels, zero_init=True, rngs=rngs) if temporal else None
@@ -145,7 +146,7 @@ class VideoTransformer(nnx.Module):
     context_channels: Sequence[int],
     *,
     temporal: bool,
-    rngs: nnx.Rngs,
+    rngs: Keys,
   ):
     self.norm = GroupNorm(channels, eps=1e-6)
     self.proj_in = Dense(channels, channels, rngs=rngs)

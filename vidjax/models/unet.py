@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from vidjax.models.blocks import Contexts, VideoResBlock, VideoTransformer
 from vidjax.nn.conv import Conv
 from vidjax.nn.embed import EmbeddingMLP, embed_vector, sinusoid
+from vidjax.nn.init import Keys
 from vidjax.nn.norm import GroupNorm
 from vidjax.nn.resample import Downsample, Upsample
 
@@ -95,7 +96,7 @@ class UNet(nnx.Module):
     rngs: source of the initial values. The output layer is zero at first, and so is the prediction.
   """
 
-  def __init__(self, config: UNetConfig, rngs: nnx.Rngs):
+  def __init__(self, config: UNetConfig, rngs: Keys):
     self.config = config
     widths = config.block_out_channels
     embed_channels = 4 * widths[0]
@@ -185,7 +186,7 @@ class DownBlock(nnx.Module):
   """One level on the way down: residual blocks, transformers, then half the resolution."""
 
   def __init__(
-    self, config: UNetConfig, level: int, ins: list[int], *, downsample: bool, rngs: nnx.Rngs
+    self, config: UNetConfig, level: int, ins: list[int], *, downsample: bool, rngs: Keys
   ):
     self.resnets, self.attentions = _layers(config, level, ins, _down_eps(config, level), rngs)
     width = config.block_out_channels[level]
@@ -211,7 +212,7 @@ class DownBlock(nnx.Module):
 class MidBlock(nnx.Module):
   """The coarsest level: a residual block, a transformer, a residual block."""
 
-  def __init__(self, config: UNetConfig, rngs: nnx.Rngs):
+  def __init__(self, config: UNetConfig, rngs: Keys):
     width = config.block_out_channels[-1]
     self.resnets, _ = _layers(config, -1, [width, width], 1e-5, rngs, attention=False)
     self.attentions = nnx.List([_transformer(config, -1, rngs)])
@@ -229,9 +230,7 @@ class MidBlock(nnx.Module):
 class UpBlock(nnx.Module):
   """One level on the way up: blocks that also read a skip, then twice the resolution."""
 
-  def __init__(
-    self, config: UNetConfig, level: int, ins: list[int], *, upsample: bool, rngs: nnx.Rngs
-  ):
+  def __init__(self, config: UNetConfig, level: int, ins: list[int], *, upsample: bool, rngs: Keys):
     self.resnets, self.attentions = _layers(config, level, ins, _up_eps(config), rngs)
     width = config.block_out_channels[level]
     self.upsample = Upsample(width, rngs=rngs) if upsample else None
@@ -281,7 +280,7 @@ def _layers(
   level: int,
   ins: list[int],
   eps: float,
-  rngs: nnx.Rngs,
+  rngs: Keys,
   *,
   attention: bool | None = None,
 ) -> tuple[nnx.List, nnx.List]:
@@ -304,7 +303,7 @@ def _layers(
   return nnx.List(resnets), nnx.List(transformers)
 
 
-def _transformer(config: UNetConfig, level: int, rngs: nnx.Rngs) -> VideoTransformer:
+def _transformer(config: UNetConfig, level: int, rngs: Keys) -> VideoTransformer:
   return VideoTransformer(
     config.block_out_channels[level],
     config.num_attention_heads[level],

@@ -1,7 +1,7 @@
 """Attention over the positions of a frame, over the frames of a clip, and over context tokens.
 
 B batch, T frames, S positions of a frame (H * W), C channels, X context channels, L context tokens,
-N heads, D head width. Softmax is in float32.
+N heads, D head width; in `Attention`, A any batch, L queries, M keys. Softmax is in float32.
 """
 
 from flax import nnx
@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from vidjax.nn.dense import Dense
+from vidjax.nn.init import Keys
 
 
 class Attention(nnx.Module):
-  """Multi-head attention: `(x_ALC, context_AMX) -> y_ALC`, A any batch, L queries, M keys.
+  """Multi-head attention: `(x_ALC, context_AMX) -> y_ALC`.
 
   Args:
     channels: C, width of the queries and of the output.
@@ -36,7 +37,7 @@ class Attention(nnx.Module):
     bias: bool = False,
     causal: bool = False,
     zero_init: bool = False,
-    rngs: nnx.Rngs,
+    rngs: Keys,
   ):
     if channels % heads:
       raise ValueError(f"heads={heads} does not divide the {channels} channels of the layer")
@@ -58,8 +59,18 @@ class Attention(nnx.Module):
       y.reshape(*y.shape[:-1], self.heads, -1)
       for y in (self.to_q(x_ALC), self.to_k(context_AMX), self.to_v(context_AMX))
     )
-    y_ALND = jax.nn.dot_product_attention(q, k, v, is_causal=self.causal)
-    return self.to_out(y_ALND.reshape(x_ALC.shape))
+    return self.to_out(_attend(q, k, v, causal=self.causal).reshape(x_ALC.shape))
+
+
+def _attend(q_ALND: jax.Array, k_AMND: jax.Array, v_AMND: jax.Array, *, causal: bool) -> jax.Array:
+  """Softmax of scaled dot products, times the values: (A, L, N, D)."""
+  q_ALND = q_ALND * q_ALND.shape[-1] ** -0.5
+  logits_ANLM = jnp.einsum("ALND,AMND->ANLM", q_ALND, k_AMND, preferred_element_type=jnp.float32)
+  if causal:
+    allowed_LM = jnp.tri(*logits_ANLM.shape[2:], dtype=bool)
+    logits_ANLM = jnp.where(allowed_LM[None, None], logits_ANLM, -jnp.inf)
+  weights_ANLM = jax.nn.softmax(logits_ANLM).astype(v_AMND.dtype)
+  return jnp.einsum("ANLM,AMND->ALND", weights_ANLM, v_AMND)
 
 
 def over_space(attention: Attention, x_BTSC: jax.Array) -> jax.Array:

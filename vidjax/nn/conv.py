@@ -9,7 +9,7 @@ from flax import nnx
 import jax
 import jax.numpy as jnp
 
-from vidjax.nn.init import fan_in_uniform, zeros
+from vidjax.nn.init import Keys, fan_in_uniform, zeros
 from vidjax.parallel import plan
 
 
@@ -37,7 +37,7 @@ class Conv(nnx.Module):
     padding: Sequence[tuple[int, int]] | None = None,
     bias: bool = True,
     zero_init: bool = False,
-    rngs: nnx.Rngs,
+    rngs: Keys,
   ):
     init = zeros if zero_init else fan_in_uniform
     shape = (size, size, in_channels, out_channels)
@@ -68,9 +68,7 @@ class TemporalConv(nnx.Module):
   a matrix product, too, which XLA's CPU convolution makes three times slower.
   """
 
-  def __init__(
-    self, in_channels: int, out_channels: int, *, zero_init: bool = False, rngs: nnx.Rngs
-  ):
+  def __init__(self, in_channels: int, out_channels: int, *, zero_init: bool = False, rngs: Keys):
     init = zeros if zero_init else fan_in_uniform
     self.kernel = nnx.Param(init(rngs.params(), (3, in_channels, out_channels)), role="conv")
     self.bias = nnx.Param(jnp.zeros(out_channels), role="vector")

@@ -7,7 +7,7 @@ from flax import nnx
 import jax
 import jax.numpy as jnp
 
-from vidjax.nn.init import fan_in_uniform, zeros
+from vidjax.nn.init import Keys, fan_in_uniform, zeros
 from vidjax.parallel import plan
 
 
@@ -21,7 +21,7 @@ class Dense(nnx.Module):
     *,
     bias: bool = True,
     zero_init: bool = False,
-    rngs: nnx.Rngs,
+    rngs: Keys,
   ):
     init = zeros if zero_init else fan_in_uniform
     self.kernel = nnx.Param(init(rngs.params(), (in_channels, out_channels)), role="dense")
@@ -43,7 +43,7 @@ class FeedForward(nnx.Module):
   holds the value half first, the gate half second, as in diffusers' `activations.py` (GEGLU).
   """
 
-  def __init__(self, channels: int, *, zero_init: bool = False, rngs: nnx.Rngs):
+  def __init__(self, channels: int, *, zero_init: bool = False, rngs: Keys):
     self.proj = Dense(channels, 8 * channels, rngs=rngs)
     self.out = Dense(4 * channels, channels, zero_init=zero_init, rngs=rngs)
 

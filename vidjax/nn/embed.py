@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vidjax.nn.dense import Dense
+from vidjax.nn.init import Keys
 from vidjax.parallel import plan
 
 
@@ -29,7 +30,7 @@ def sinusoid(values: jax.Array, channels: int, *, max_period: float = 10_000.0) 
 class Embedding(nnx.Module):
   """A table of vectors: integer ids (...) -> (..., C), float32."""
 
-  def __init__(self, entries: int, channels: int, *, rngs: nnx.Rngs):
+  def __init__(self, entries: int, channels: int, *, rngs: Keys):
     table = 0.02 * jax.random.normal(rngs.params(), (entries, channels))
     self.embedding = nnx.Param(table, role="embed")
 
@@ -51,7 +52,7 @@ class EmbeddingMLP(nnx.Module):
     out_channels: int | None = None,
     *,
     zero_init: bool = False,
-    rngs: nnx.Rngs,
+    rngs: Keys,
   ):
     out_channels = hidden_channels if out_channels is None else out_channels
     self.linear_1 = Dense(in_channels, hidden_channels, rngs=rngs)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vidjax.nn.conv import Conv
+from vidjax.nn.init import Keys
 
 
 class Downsample(nnx.Module):
@@ -19,7 +20,7 @@ class Downsample(nnx.Module):
     rngs: source of the initial values.
   """
 
-  def __init__(self, channels: int, *, symmetric: bool = True, rngs: nnx.Rngs):
+  def __init__(self, channels: int, *, symmetric: bool = True, rngs: Keys):
     padding = ((1, 1), (1, 1)) if symmetric else ((0, 1), (0, 1))
     self.conv = Conv(channels, channels, stride=2, padding=padding, rngs=rngs)
 
@@ -36,7 +37,7 @@ class Upsample(nnx.Module):
     rngs: source of the initial values.
   """
 
-  def __init__(self, channels: int, *, rngs: nnx.Rngs):
+  def __init__(self, channels: int, *, rngs: Keys):
     self.conv = Conv(channels, channels, rngs=rngs)
 
   def __call__(self, x_BTHWC: jax.Array, size: tuple[int, int] | None = None) -> jax.Array:

@@ -8,6 +8,7 @@ import jax
 
 from vidjax.nn.conv import Conv, TemporalConv
 from vidjax.nn.dense import Dense
+from vidjax.nn.init import Keys
 from vidjax.nn.norm import GROUPS, GroupNorm
 
 
@@ -34,7 +35,7 @@ class ResBlock(nnx.Module):
     eps: float,
     temporal: bool = False,
     groups: int = GROUPS,
-    rngs: nnx.Rngs,
+    rngs: Keys,
   ):
     conv = TemporalConv if temporal else Conv
     self.norm1 = GroupNorm(in_channels, eps=eps, over_time=temporal, groups=groups)
