@@ -9,7 +9,9 @@ are not ours go to Apache Beam. An interrupted run continues when it is started 
 one with the same videos and config returns at once.
 """
 
+import argparse
 from collections import Counter
+import difflib
 import logging
 import os
 import sys
@@ -92,6 +94,7 @@ def _run(
   from data_pipelines import graph
 
   logging.disable(logging.NOTSET)
+  _check_flags(beam_flags, pipeline_options.PipelineOptions)
   options = pipeline_options.PipelineOptions(beam_flags)
   runner = options.view_as(pipeline_options.StandardOptions).runner
   direct = options.view_as(pipeline_options.DirectOptions)
@@ -122,6 +125,21 @@ def _run(
       raise
     raise reason from error
   storage.remove(paths.encoded)
+
+
+def _check_flags(beam_flags: list[str], options: Any) -> None:
+  """Refuses flags that neither we nor Beam know; Beam itself would ignore them."""
+  parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+  for group in options.__subclasses__():
+    group._add_argparse_args(parser)
+  _, unknown = parser.parse_known_args(beam_flags)
+  if unknown:
+    name = unknown[0].partition("=")[0]
+    known = ["--videos", "--out", "--config", *parser._option_string_actions]
+    near = difflib.get_close_matches(name, known, n=1)
+    raise ValueError(
+      f"unknown flag {name}: " + (f"did you mean {near[0]}?" if near else "see --help")
+    )
 
 
 def _finished(done: Any, key: str) -> dict[str, Any] | None:

@@ -13,7 +13,8 @@ import numpy as np
 from pyarrow import parquet
 import pytest
 
-from tests import media
+from tests import media, object_store
+from vidjax import storage
 from vidjax.data import schema, video
 
 FLAGS = ["--config.select.min_seconds=1.0", "--config.encode.short_side=48"]
@@ -165,7 +166,7 @@ def test_a_finished_run_returns_at_once(repo_root, curated, videos):
 @pytest.mark.parametrize(
   ("stage", "signal_number", "code"),
   [
-    ("analyse 4/", signal.SIGKILL, -9),
+    pytest.param("analyse 4/", signal.SIGKILL, -9, marks=pytest.mark.slow),
     ("encode 2 ", signal.SIGKILL, -9),
     ("analyse 2/", signal.SIGINT, 130),
   ],
@@ -189,6 +190,7 @@ def test_an_interrupted_run_ends_with_the_same_result(
   assert_same_result(out, curated[0])
 
 
+@pytest.mark.slow
 def test_bundling_does_not_change_the_result(repo_root, curated, videos, tmp_path):
   out = tmp_path / "clips"
   flags = ["--direct_running_mode=in_memory", "--direct_num_workers=3"]
@@ -197,6 +199,7 @@ def test_bundling_does_not_change_the_result(repo_root, curated, videos, tmp_pat
   assert_same_result(out, curated[0])
 
 
+@pytest.mark.slow
 def test_a_changed_config_runs_again_and_replaces_the_result(repo_root, videos, tmp_path):
   out = tmp_path / "clips"
   flags = [f"--videos={videos}", f"--out={out}", *FLAGS]
@@ -214,6 +217,8 @@ def test_a_changed_config_runs_again_and_replaces_the_result(repo_root, videos, 
     (["--out={out}"], "--videos is missing"),
     (["--videos={videos}", "--out={out}", "--config.select.min_second=1"], "min_seconds"),
     (["--videos={videos}", "--out={out}", "--config={absent}.py"], "does not exist"),
+    (["--videos={videos}", "--out={out}", "--confg=x.py"], "did you mean --config?"),
+    (["--videos={videos}", "--out={out}", "--runer=x"], "did you mean --runner?"),
   ],
 )
 def test_bad_input_is_one_line_and_code_2(repo_root, videos, tmp_path, flags, message):
@@ -239,6 +244,7 @@ def test_when_nothing_is_kept_the_tables_say_why(repo_root, videos, tmp_path):
   assert (out / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_intact_parts_are_kept_by_option(repo_root, videos, tmp_path):
   out = tmp_path / "clips"
   flags = [*FLAGS, "--config.ingest.keep_intact_part=True"]
@@ -247,6 +253,19 @@ def test_intact_parts_are_kept_by_option(repo_root, videos, tmp_path):
   assert half["kept"]
   rejects = parquet.read_table(out / "rejects.parquet").to_pylist()
   assert "half.mkv" in {r["source"] for r in rejects}
+
+
+def test_videos_and_results_in_an_object_store(repo_root, curated, videos, tmp_path):
+  with object_store.serve() as store, store.environment():
+    storage.publish(videos, "gs://raw/videos")
+    code, text = run(repo_root, "--videos=gs://raw/videos", "--out=gs://lake/clips", *FLAGS)
+    assert code == 0, text
+    assert (
+      "already done"
+      in run(repo_root, "--videos=gs://raw/videos", "--out=gs://lake/clips", *FLAGS)[1]
+    )
+    with storage.local_copy("gs://lake/clips") as local:
+      assert_same_result(pathlib.Path(local), curated[0])
 
 
 @pytest.mark.slow
