@@ -232,7 +232,7 @@ def _field_type(cls: Any, key: str, prefix: str) -> Any:
 def _convert(kind: Any, value: Any, name: str) -> Any:
   origin = typing.get_origin(kind)
   if dataclasses.is_dataclass(kind):
-    if dataclasses.is_dataclass(value) and isinstance(value, kind):
+    if dataclasses.is_dataclass(value):
       return value
     if not isinstance(value, Mapping):
       raise ValueError(f"config key {name!r} has keys below it, got {value!r}")

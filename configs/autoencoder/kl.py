@@ -7,7 +7,7 @@ Command:   vidjax train --config=configs/autoencoder/kl.py --workdir=gs://BUCKET
              --config.data.path=gs://BUCKET/shards
            then `vidjax export --model=... --out=DIR`, which is what `encoders.vae` takes.
 Hardware:  v5p:2x2x2 (8 chips) at batch 192. Expected hours and metric: not measured yet.
-Variants:  tiny   an f4 autoencoder with four channels, two CPU cores, two minutes, 64x96.
+Variants:  tiny   an f8 autoencoder with eight channels, two CPU cores, two minutes, 64x96.
 """
 
 from ml_collections import ConfigDict
@@ -33,7 +33,7 @@ def get_config(variant: str = "") -> ConfigDict:
   for name in filter(None, variant.split(",")):
     match name:
       case "tiny":
-        config.batch_size, config.total_samples = 4, 4 * 400
+        config.batch_size, config.total_samples = 4, 4 * 300
         config.log_every_steps = 10
         config.checkpoint.every_steps = 100
         config.data.update({"height": 64, "width": 96, "num_workers": 0})

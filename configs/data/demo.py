@@ -2,7 +2,7 @@
 
   vidjax curate --videos=DIR --out=runs/demo/clips --config=configs/data/demo.py
 
-Hardware: two CPU cores, about as long as the videos are. Expected: the clips of 1.5 s or more in
+Hardware: two CPU cores, about as long as the videos are. Expected: the clips of 3.8 s or more in
 which something moves; `:tiny` stores them at 64 pixels.
 """
 
@@ -20,8 +20,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
         raise ValueError(f"unknown variant {name!r}: choose from tiny")
   return ml_collections.ConfigDict(
     {
-      "cut": {"max_seconds": 8.0},
-      "select": {"min_seconds": 1.5, "min_motion_score": 0.12, "holdout_min_clips": 2},
+      "cut": {"max_seconds": 7.6},
+      "select": {"min_seconds": 3.8, "min_motion_score": 0.12, "holdout_min_clips": 2},
       "encode": {"short_side": short_side, "preset": "veryfast"},
       "shard": {"megabytes": 16.0},
     }

@@ -41,13 +41,13 @@ def get_config(variant: str = "") -> ConfigDict:
       case "paper":
         pass  # nothing of ours differs in this stage: single frames have no rate
       case "tiny":
-        config.batch_size, config.total_samples = 16, 16 * 150
+        config.batch_size, config.total_samples = 16, 16 * 100
         config.log_every_steps = 5
         config.checkpoint.every_steps = 50
         config.data.update({"height": 32, "width": 48, "num_workers": 0})
         config.encoders.text = "random:tiny"
         config.model.update({"preset": "tiny", "dtype": "float32"})
-        config.model.overrides.update({"in_channels": 4, "temporal": "none", "vector_size": 0})
+        config.model.overrides.update({"in_channels": 8, "temporal": "none", "vector_size": 0})
         config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 160, "ema_decay": 0.98})
       case _:
         raise ValueError(f"unknown variant {name!r}: choose from paper, tiny")

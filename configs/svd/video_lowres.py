@@ -43,14 +43,14 @@ def get_config(variant: str = "") -> ConfigDict:
       case "paper":
         config.data.num_frames = 14
       case "tiny":
-        config.batch_size, config.total_samples = 4, 4 * 120
+        config.batch_size, config.total_samples = 4, 4 * 100
         config.log_every_steps = 5
         config.checkpoint.every_steps = 40
         config.data.update({"height": 32, "width": 48, "num_workers": 0})
         config.encoders.text = "random:tiny"
         config.model.update({"preset": "tiny", "dtype": "float32"})
         config.model.overrides.remat = False
-        config.model.overrides.update({"in_channels": 4})
+        config.model.overrides.update({"in_channels": 8})
         config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 40, "ema_decay": 0.98})
       case _:
         raise ValueError(f"unknown variant {name!r}: choose from paper, tiny")

@@ -71,7 +71,11 @@ class VAEConfig:
 PRESETS: dict[str, VAEConfig] = {
   "kl_f8": VAEConfig(use_post_quant_conv=False),
   "tiny": VAEConfig(
-    block_out_channels=(16, 32, 64), norm_groups=8, layers_per_block=1, use_post_quant_conv=False
+    block_out_channels=(16, 32, 64, 64),
+    norm_groups=8,
+    layers_per_block=1,
+    latent_channels=8,  # at a few dozen positions a frame, four do not hold a picture
+    use_post_quant_conv=False,
   ),
 }
 

@@ -77,7 +77,8 @@ PRESETS: dict[str, UNetConfig] = {
   "svd_interpolation": UNetConfig(in_channels=9),
   "sd21": UNetConfig(in_channels=4, temporal="none", vector_size=0),
   "tiny": UNetConfig(
-    in_channels=8,
+    in_channels=16,  # the tiny autoencoder has eight channels
+    out_channels=8,
     block_out_channels=(64, 64),  # two channels in each of the 32 groups: norms keep some means
     num_attention_heads=(4, 4),
     attention=(False, True),

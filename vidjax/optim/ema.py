@@ -1,5 +1,7 @@
 """Exponential moving average of the weights, float32, sharded like them."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -12,6 +14,6 @@ def decay_at(step: jax.Array, decay: float) -> jax.Array:
   return jnp.minimum(jnp.float32(decay), (1.0 + n) / (10.0 + n))
 
 
-def update(ema: Params, params: Params, decay: jax.Array) -> Params:
+def update(ema: Params, params: Any, decay: jax.Array) -> Params:
   """One step of the average: ema + (1 - decay) (params - ema)."""
   return jax.tree.map(lambda e, p: e + (1.0 - decay) * (p - e), ema, params)

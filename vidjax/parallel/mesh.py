@@ -10,6 +10,7 @@ Axes (`MeshConfig`):
 from collections.abc import Sequence
 import dataclasses
 import math
+from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -27,7 +28,7 @@ class MeshConfig:
   tensor: int = 1
 
 
-def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
   """Lays `devices` (all, by default) out on the four axes.
 
   Raises:

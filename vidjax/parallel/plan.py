@@ -26,7 +26,7 @@ def param_spec(role: str, shape: tuple[int, ...], mesh: Mesh) -> P:
   dim, fsdp = _FSDP_DIM[role], mesh.shape["fsdp"]
   if dim is None or fsdp == 1 or math.prod(shape) < SMALL or shape[dim] % fsdp:
     return P()
-  entries = [None] * len(shape)
+  entries: list[str | None] = [None] * len(shape)
   entries[dim] = "fsdp"
   return P(*entries)
 
