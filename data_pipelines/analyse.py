@@ -113,7 +113,7 @@ def _analyse_local(
     reject=reject,
     seconds=found.end_s,
     strip=_strip(found),
-    curve=_curve(found.difference),
+    curve=_curve(found),
   )
 
 
@@ -174,9 +174,12 @@ def _strip(found: signals.Signals) -> tuple[tuple[float, str], ...]:
   return tuple(strip)
 
 
-def _curve(difference_T: np.ndarray) -> tuple[float, ...]:
-  parts = np.array_split(difference_T, min(len(difference_T), _CURVE_POINTS))
-  return tuple(round(float(part.max()), 2) for part in parts)
+def _curve(found: signals.Signals) -> tuple[float, ...]:
+  count = min(found.num_frames, _CURVE_POINTS)
+  points = np.zeros(count)
+  places = np.minimum(found.times_s / found.end_s * count, count - 1).astype(int)
+  np.maximum.at(points, places, found.difference)
+  return tuple(points.round(2).tolist())
 
 
 def _rejected(

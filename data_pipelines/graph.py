@@ -226,11 +226,18 @@ def _shard(
     | "size of split" >> beam.CombinePerKey(sum)
     | "sizes of splits" >> beam.combiners.ToDict()
   )
+  placed = stored | "to stretches" >> beam.Map(_stretch, _single(totals), config)
+  # A stretch of the hash's range may hold no record where there are few: shards count the others.
+  stretches = (
+    placed
+    | "keys" >> beam.Map(lambda p: p[0])
+    | "used" >> beam.Distinct()
+    | beam.combiners.ToList()
+  )
   shards = (
-    stored
-    | "to shards" >> beam.Map(_shard_key, _single(totals), config)
+    placed
     | "same shard" >> beam.GroupByKey()
-    | "write shards" >> beam.Map(_write_shard, paths)
+    | "write shards" >> beam.Map(_write_shard, _single(stretches), paths)
     | "all shards" >> beam.combiners.ToList()
   )
   _ = (
@@ -244,18 +251,21 @@ def _shard(
   )
 
 
-def _write_shard(
-  group: tuple[tuple[str, int, int], Iterable[shard.Stored]], paths: Paths
-) -> shard.Shard:
-  (split, index, count), records = group
-  return shard.write_shard(paths.shards, split, index, count, records)
-
-
-def _shard_key(
+def _stretch(
   record: shard.Stored, totals: dict[str, int], config: config_lib.CurateConfig
-) -> tuple[tuple[str, int, int], shard.Stored]:
+) -> tuple[tuple[str, int], shard.Stored]:
   count = shard.num_shards(totals[record.split], config.shard.megabytes)
-  return (record.split, shard.shard_index(record.clip_id, count), count), record
+  return (record.split, shard.stretch(record.clip_id, count)), record
+
+
+def _write_shard(
+  group: tuple[tuple[str, int], Iterable[shard.Stored]],
+  stretches: list[tuple[str, int]],
+  paths: Paths,
+) -> shard.Shard:
+  (split, stretch), records = group
+  used = sorted(place for name, place in stretches if name == split)
+  return shard.write_shard(paths.shards, split, used.index(stretch), len(used), records)
 
 
 def _report(

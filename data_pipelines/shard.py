@@ -47,8 +47,8 @@ def order(clip_id: str) -> str:
   return hashlib.sha256(f"order {clip_id}".encode()).hexdigest()
 
 
-def shard_index(clip_id: str, count: int) -> int:
-  """Shard of a record: equal stretches of the hash's range, so that shards keep the order."""
+def stretch(clip_id: str, count: int) -> int:
+  """Which of `count` equal stretches of the hash's range a record is in; one makes a shard."""
   return int(order(clip_id)[:12], 16) * count // 16**12
 
 

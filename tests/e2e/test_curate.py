@@ -205,6 +205,7 @@ def test_a_changed_config_runs_again_and_replaces_the_result(repo_root, videos, 
   flags = [f"--videos={videos}", f"--out={out}", *FLAGS]
   assert run(repo_root, *flags, "--config.shard.megabytes=0.01")[0] == 0
   many = len(schema.shard_files(out, "train"))
+  assert many == len(list((out / "shards").glob("clips-train*")))
   assert run(repo_root, *flags)[0] == 0
   assert many > len(schema.shard_files(out, "train")) == 1
 

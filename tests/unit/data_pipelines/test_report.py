@@ -3,6 +3,8 @@
 import dataclasses
 import html.parser
 
+import numpy as np
+
 from data_pipelines import analyse, config, graph, ingest, report
 from tests import media
 from vidjax import errors
@@ -38,6 +40,13 @@ def test_the_page_is_whole_and_escapes_what_users_write(tmp_path):
   assert parser.count["img"] == len(found.strip) > 5
   assert "script" not in parser.count
   assert "&lt;b&gt;v&amp;.mkv" in page
+
+
+def test_the_curve_peaks_where_the_cut_is(tmp_path):
+  frames = np.concatenate([media.shot(1, 300), media.shot(2, 500)])
+  path = media.write(tmp_path / "v.mkv", frames)
+  curve = analyse.analyse(tmp_path, path.name, tmp_path / "cache", config.CurateConfig()).curve
+  assert abs(np.argmax(curve) / len(curve) - 300 / 800) < 0.01
 
 
 def test_an_empty_result_has_a_page_too():

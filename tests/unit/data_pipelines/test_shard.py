@@ -71,9 +71,7 @@ def written(tmp_path):
     stored.append(shard.Stored(f"clip{i}", split, str(path), path.stat().st_size))
   for split, count in (("train", 3), ("holdout", 1)):
     for index in range(count):
-      mine = [
-        s for s in stored if s.split == split and shard.shard_index(s.clip_id, count) == index
-      ]
+      mine = [s for s in stored if s.split == split and shard.stretch(s.clip_id, count) == index]
       shards.append(shard.write_shard(folder, split, index, count, mine))
   shard.write_metadata(folder, shards)
   return folder
