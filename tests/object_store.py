@@ -130,7 +130,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
   def do_GET(self):
     self._answer()
 
-  do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
+  do_POST = do_PUT = do_DELETE = do_GET
 
   def log_message(self, format, *args):
     pass

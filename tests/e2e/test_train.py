@@ -1,6 +1,7 @@
 """Training through the real command: what it writes, how it resumes, how it refuses."""
 
 import json
+import os
 import pathlib
 import shutil
 import signal
