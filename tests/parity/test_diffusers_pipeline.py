@@ -32,15 +32,20 @@ def random_weights(net):
   [
     (vae.PRESETS["tiny"], "AutoencoderKL"),
     (
-      vae.VAEConfig(block_out_channels=(32, 32, 32), use_post_quant_conv=False),
+      vae.VAEConfig(block_out_channels=(32, 32), use_post_quant_conv=False),
       "AutoencoderKLTemporalDecoder",
     ),
   ],
   ids=["image autoencoder", "temporal decoder"],
 )
 def test_exported_model_makes_the_same_video_in_pytorch(tmp_path, vae_config, vae_class):
+  latents = vae_config.latent_channels
   unet_config = dataclasses.replace(
-    PRESETS["tiny"], block_out_channels=(32, 32), num_attention_heads=(1, 2)
+    PRESETS["tiny"],
+    in_channels=2 * latents,
+    out_channels=latents,
+    block_out_channels=(32, 32),
+    num_attention_heads=(1, 2),
   )
   vae_config = dataclasses.replace(vae_config, scaling_factor=0.7)
   net = vae.describe(vae_config)
@@ -59,7 +64,8 @@ def test_exported_model_makes_the_same_video_in_pytorch(tmp_path, vae_config, va
   assert pipeline_class == "StableVideoDiffusionPipeline"
 
   image = np.random.default_rng(0).random((HEIGHT, WIDTH, 3), np.float32)
-  start = draw(1, FRAMES, HEIGHT // 4, WIDTH // 4, 4)
+  factor = vae_config.downsampling
+  start = draw(1, FRAMES, HEIGHT // factor, WIDTH // factor, latents)
   pipe = diffusers.StableVideoDiffusionPipeline.from_pretrained(tmp_path)
   assert type(pipe.vae).__name__ == vae_class
   pipe.set_progress_bar_config(disable=True)

@@ -28,9 +28,9 @@ def test_untrained_weights_are_the_same_every_time():
 
 def test_latents_and_embeddings():
   loaded = frozen.load(TINY, "image_to_video")
-  assert loaded.downsampling == 4
-  assert loaded.latent_channels == 4
-  video = draw(0, 2, 3, 8, 12, 3)
+  factor, channels = loaded.downsampling, loaded.latent_channels
+  height, width = 2 * factor, 3 * factor
+  video = draw(0, 2, 3, height, width, 3)
   keys = jax.vmap(jax.random.key)(np.arange(2))
 
   def run(weights, video, keys):
@@ -44,9 +44,9 @@ def test_latents_and_embeddings():
     }
 
   out = jax.jit(run)(loaded.weights, video, keys)
-  assert out["sample"].shape == (2, 3, 2, 3, 4)
-  assert out["image"].shape == (2, 2, 3, 4)
-  assert out["decoded"].shape == (2, 1, 8, 12, 3)
+  assert out["sample"].shape == (2, 3, 2, 3, channels)
+  assert out["image"].shape == (2, 2, 3, channels)
+  assert out["decoded"].shape == (2, 1, height, width, 3)
   assert out["embedding"].shape == (2, clip.TINY_VISION.projection_dim)
   assert all(value.dtype == np.float32 for value in out.values())
 
@@ -61,7 +61,7 @@ def test_latents_and_embeddings():
 def test_each_clip_has_its_own_noise():
   loaded = frozen.load_vae("random:tiny")
   model = loaded.network.bind(loaded.params)
-  video = np.broadcast_to(draw(0, 1, 1, 8, 8, 3), (3, 1, 8, 8, 3))
+  video = np.broadcast_to(draw(0, 1, 1, 16, 16, 3), (3, 1, 16, 16, 3))
   keys = jax.vmap(jax.random.key)(np.array([5, 6, 5]))
   z = np.array(jax.jit(lambda video, keys: model.encode_sample(video, keys))(video, keys))
   np.testing.assert_array_equal(z[0], z[2])
@@ -89,8 +89,8 @@ def test_a_missing_encoder_is_named(load, tmp_path):
 def test_sizes_that_do_not_fit_are_named():
   loaded = frozen.load_vae("random:tiny")
   model = loaded.network.bind(loaded.params)
-  with pytest.raises(ValueError, match="multiples of 4"):
-    model.encode_mode(draw(0, 1, 1, 10, 8, 3))
+  with pytest.raises(ValueError, match=f"multiples of {model.config.downsampling}"):
+    model.encode_mode(draw(0, 1, 1, 17, 16, 3))
 
 
 @pytest.mark.parametrize("field", ["use_post_quant_conv", "layers_per_block", "norm_groups"])

@@ -30,7 +30,7 @@ def unet_case():
     remat=True,
   )
   inputs = {
-    "x": draw(0, BATCH, FRAMES, 5, 4, 8),
+    "x": draw(0, BATCH, FRAMES, 5, 4, config.in_channels),
     "c_noise": draw(1, BATCH),
     "context": draw(2, BATCH, 3, 64),
     "vector": draw(3, BATCH, 3),
