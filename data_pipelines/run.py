@@ -11,12 +11,14 @@ one with the same videos and config returns at once.
 
 import argparse
 from collections import Counter
+import contextlib
 import difflib
+import io
 import logging
 import os
 import sys
 import time
-from typing import Any
+from typing import Any, TextIO
 
 from absl import flags
 from pyarrow import parquet
@@ -111,7 +113,7 @@ def _run(
   pipeline = beam.Pipeline(runner=runner, options=options)
   graph.build(pipeline, listing, paths, config)
   try:
-    with progress.shown():
+    with contextlib.redirect_stderr(_WithoutTracebacks(sys.stderr)), progress.shown():
       progress.start("analyse", len(listing.media))
       pipeline.run().wait_until_finish()
   except KeyboardInterrupt:
@@ -125,6 +127,25 @@ def _run(
       raise
     raise reason from error
   storage.remove(paths.encoded)
+
+
+class _WithoutTracebacks(io.TextIOBase):
+  """A stream that leaves out what Beam's workers print of each failure before they raise it."""
+
+  def __init__(self, stream: TextIO):
+    self._stream = stream
+
+  def write(self, text: str) -> int:
+    return len(text) if text.startswith("Traceback ") else self._stream.write(text)
+
+  def flush(self) -> None:
+    self._stream.flush()
+
+  def isatty(self) -> bool:
+    return self._stream.isatty()
+
+  def fileno(self) -> int:
+    return self._stream.fileno()
 
 
 def _check_flags(beam_flags: list[str], options: Any) -> None:
