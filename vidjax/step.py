@@ -72,7 +72,7 @@ def make_train_step(
 
     # A loss or gradient that is not finite must not reach the weights: everything but the counters
     # stays as it was. `where` keeps one program; the choice costs a read of the state.
-    grad_norm = optax.global_norm(grads)
+    grad_norm = optax.tree.norm(grads)
     ok = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
 
     def keep(new: Any, old: Any) -> Any:
@@ -90,8 +90,8 @@ def make_train_step(
       "loss": loss,
       "lr": lr,
       "grad_norm": grad_norm,
-      "param_norm": optax.global_norm(new),
-      "update_norm": optax.global_norm(updates),
+      "param_norm": optax.tree.norm(new),
+      "update_norm": optax.tree.norm(updates),
       "skipped_steps": new_state.skipped,
     }
     return new_state, metrics
