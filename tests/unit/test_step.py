@@ -82,9 +82,9 @@ def run(config, values, fsdp: int = 1):
 
 
 def test_training_lowers_the_loss():
-  _, _, state, history, _ = run(CONFIG, [None] * 10)
-  assert history[-1]["loss"] < 0.8 * history[0]["loss"]
-  assert (state.step, state.samples, state.skipped) == (10, 80, 0)
+  _, _, state, history, _ = run(CONFIG, [None] * 60)
+  assert np.mean([m["loss"] for m in history[-5:]]) < 0.5 * history[0]["loss"]
+  assert (state.step, state.samples, state.skipped) == (60, 480, 0)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -45,7 +45,7 @@ class Sample:
     rejected: (clip, error) of each clip that should have been shown and could not be read.
   """
 
-  video_THWC: np.ndarray  # noqa: N815  (a shape suffix, as everywhere)
+  video_THWC: np.ndarray
   caption: str
   motion_score: float
   index: int
