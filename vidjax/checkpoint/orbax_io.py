@@ -31,7 +31,7 @@ def write(writer: Writer, step: storage.Path, leaves: dict[str, jax.Array], reco
   args = ocp.args.Composite(
     **{STATE: ocp.args.PyTreeSave(leaves), RECORD: ocp.args.JsonSave(record.to_json())}
   )
-  writer.save(step, args, force=True)
+  writer.save(_absolute(step), args, force=True)
 
 
 def read(step: storage.Path, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +46,12 @@ def read(step: storage.Path, wanted: dict[str, Any]) -> dict[str, Any]:
   restore_args = {name: _restore_args(leaf) for name, leaf in wanted.items()}
   args = ocp.args.PyTreeRestore(item=wanted, restore_args=restore_args, partial_restore=True)
   with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-    return reader.restore(step / STATE, args)
+    return reader.restore(_absolute(step) / STATE, args)
+
+
+def _absolute(step: storage.Path) -> storage.Path:
+  """Orbax refuses relative paths."""
+  return step.absolute() if storage.is_local(step) else step
 
 
 def _prepare(step: storage.Path) -> None:
