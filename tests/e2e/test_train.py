@@ -42,7 +42,7 @@ def test_stages_write_what_the_contract_lists(job):
     run = json.loads((workdir / "run.json").read_text())
     assert run["attempt"] == 1
     assert run["devices"] == 1
-    assert list(workdir.glob("events.out.tfevents.*"))
+    assert list((workdir / "tensorboard").glob("events.out.tfevents.*"))
     rows = [json.loads(row) for row in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     needed = {"attempt", "step", "samples", "loss", "grad_norm", "param_norm", "update_norm", "lr"}
