@@ -7,7 +7,7 @@ Command:   vidjax train --config=configs/autoencoder/kl.py --workdir=gs://BUCKET
              --config.data.path=gs://BUCKET/shards
            then `vidjax export --model=... --out=DIR`, which is what `encoders.vae` takes.
 Hardware:  v5p:2x2x2 (8 chips) at batch 192. Expected hours and metric: not measured yet.
-Variants:  tiny   an f8 autoencoder with eight channels, two CPU cores, two minutes, 64x96.
+Variants:  tiny   an f8 autoencoder with eight channels, two CPU cores, 64x96.
 """
 
 from ml_collections import ConfigDict

@@ -5,7 +5,7 @@ Command:   vidjax train --config=configs/svd/image.py --workdir=gs://BUCKET/svd/
              --config.encoders.vae=sd21/vae --config.encoders.text=sd21/text_encoder
 Hardware:  v5p:4x4x4 (64 chips) at batch 1536. Expected hours and metric: not measured yet.
 Variants:  paper  256x384, 30k steps (stage I-b); the batch size is not given in the paper.
-           tiny   the same stage on two CPU cores in a minute: 32x48, a 1.5M-parameter UNet.
+           tiny   the same stage on two CPU cores: 32x48, a small UNet.
 """
 
 from ml_collections import ConfigDict

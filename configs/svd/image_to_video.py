@@ -7,7 +7,7 @@ Command:   vidjax train --config=configs/svd/image_to_video.py --workdir=gs://BU
              --config.encoders.vae=sd21/vae --config.encoders.image=openclip_vit_h
 Hardware:  v5p:8x8x8 (512 chips) at batch 768. Expected hours and metric: not measured yet.
 Variants:  paper  14 frames, 320x576, 50k steps, batch 768, lr 3e-5, P_mean 0.7, P_std 1.6.
-           tiny   the same stage on two CPU cores in two minutes: 32x48, a small UNet.
+           tiny   the same stage on two CPU cores: 32x48, a small UNet.
 """
 
 from ml_collections import ConfigDict

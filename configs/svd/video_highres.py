@@ -6,7 +6,7 @@ Command:   vidjax train --config=configs/svd/video_highres.py --workdir=gs://BUC
 Hardware:  v5p:8x8x8 (512 chips) at batch 768. Expected hours and metric: not measured yet.
 Variants:  paper  14 frames (SVD), 576x1024, 50k steps, batch 768, lr 3e-5, P_mean 1.0, P_std 1.6.
            xt     25 frames (SVD-XT), otherwise as paper.
-           tiny   the same stage on two CPU cores in three minutes: 64x96, a small UNet; starts from
+           tiny   the same stage on two CPU cores: 64x96, a small UNet; starts from
                   stage II as well (the text's place is taken by the frame's embedding).
 """
 

@@ -7,7 +7,7 @@ Command:   vidjax train --config=configs/svd/video_lowres.py --workdir=gs://BUCK
              --config.encoders.vae=sd21/vae --config.encoders.text=sd21/text_encoder
 Hardware:  v5p:8x8x8 (512 chips) at batch 1536. Expected hours and metric: not measured yet.
 Variants:  paper  14 frames (stage II-a): 256x384, 150k steps, batch 1536, lr 1e-4.
-           tiny   the same stage on two CPU cores in two minutes: 32x48, a small UNet.
+           tiny   the same stage on two CPU cores: 32x48, a small UNet.
 """
 
 from ml_collections import ConfigDict

@@ -39,7 +39,7 @@ class GroupNorm(nnx.Module):
     """Normalises, scales and shifts; the result has the dtype of the input."""
     axes = (1, 2, 3) if self.over_time else (2, 3)
     # Channels are averaged first and grouped after, on small arrays: C stays the minor dim of all
-    # large ones (4 times faster on CPU than a (G, E) reshape of the activations). Two passes, since
+    # large ones, which a (G, E) reshape of the activations would break. Two passes, since
     # E[x^2] - E[x]^2 loses the variance of channels with a large mean.
     y_BTHWC = x_BTHWC.astype(jnp.float32)
     y_BTHWC -= _group_mean(jnp.mean(y_BTHWC, axes, keepdims=True), self.groups)

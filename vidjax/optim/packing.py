@@ -1,7 +1,7 @@
 """Small parameters as two long vectors: how training holds, saves and updates weights.
 
 A UNet has hundreds of biases, scales and small kernels. Updating each by itself costs a dozen
-kernels, which are nothing to run and most of what the compiler works on. Parameters below `SMALL`
+kernels, which are nothing to run but a large part of what is compiled. Parameters below `SMALL`
 elements are stored replicated anyway (`vidjax.parallel.plan`), so they can be joined without moving
 anything between devices. What is joined depends on names and shapes only, never on the mesh.
 """
