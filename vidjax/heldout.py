@@ -64,10 +64,12 @@ def evaluate_model(
   pipe = pipelines.Pipeline(config, loaded.params, loaded.origin)
   windows = _windows(view, protocol)
   real = _video(windows)
+  reconstructed = pipe.reconstruct(_video(windows[:_SHOWN])) if samples else None
   generated = _sample(pipe, windows, protocol, "sampling")
+  pipe.load(pipelines.fresh_weights(config))
   fakes = {
     "model": generated,
-    "untrained": _sample(pipelines.Pipeline.untrained(config), windows, protocol, "untrained"),
+    "untrained": _sample(pipe, windows, protocol, "untrained"),
     **_baselines(view, protocol, real),
   }
   result = _compare(protocol, real, fakes, weights, out)
@@ -80,8 +82,8 @@ def evaluate_model(
     )
   ]
   render.write_png(storage.Path(out) / "contact_sheet.png", render.contact_sheet(sheet))
-  if samples:
-    _write_samples(samples, windows, pipe, generated, config.data.fps)
+  if samples and reconstructed is not None:
+    _write_samples(samples, windows, reconstructed, generated, config.data.fps)
     render.write_png(storage.Path(samples) / "contact_sheet.png", render.contact_sheet(sheet))
   storage.write_json(storage.Path(out) / "inputs.json", inputs)
   return result
@@ -215,13 +217,12 @@ def _compare(
 def _write_samples(
   folder: str,
   windows: Sequence[data_samples.Sample],
-  pipe: pipelines.Pipeline,
+  reconstructed: np.ndarray,
   generated: np.ndarray,
   fps: float,
 ) -> None:
   """`NN_real.mp4`, `NN_reconstructed.mp4`, `NN_generated.mp4` and `NN.json` for some windows."""
   shown = windows[:_SHOWN]
-  reconstructed = pipe.reconstruct(_video(shown))
   for i, window in enumerate(shown):
     stem = str(storage.Path(folder) / f"{i:02d}")
     render.write_video(f"{stem}_real.mp4", window.video_THWC, fps)

@@ -114,12 +114,6 @@ class Pipeline:
       )
     return cls(loaded.config, loaded.params, loaded.origin)
 
-  @classmethod
-  def untrained(cls, config: configs.TrainConfig) -> "Pipeline":
-    """The model of `config` with fresh weights, as training from scratch would start."""
-    params = jax.jit(denoising.make_unet(config).init)(jax.random.key(config.seed))
-    return cls(config, jax.device_get(params), "untrained")
-
   def load(self, params: Params) -> None:
     """Takes other weights of the same model; what is compiled stays."""
     self._params = params
@@ -304,6 +298,12 @@ class Pipeline:
       return _to_unit(self._frozen.bind(weights).decode(latents))
 
     return jax.jit(run)
+
+
+def fresh_weights(config: configs.TrainConfig) -> Params:
+  """Weights of the UNet as training from scratch would start: for `Pipeline.load`."""
+  weights = jax.jit(denoising.make_unet(config).init)(jax.random.key(config.seed))
+  return jax.device_get(weights)
 
 
 def _to_unit(x: jax.Array) -> jax.Array:

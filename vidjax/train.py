@@ -85,6 +85,19 @@ def _train_on_mesh(
     params = task.network.init(jax.random.key(config.seed))
     return states.create(params, optimizer, trained)
 
+  def draw(names: frozenset[str]) -> dict[str, jax.Array]:
+    """Fresh values of some parameters: the program holds no others."""
+
+    def some(key: jax.Array) -> dict[str, jax.Array]:
+      return {name: p for name, p in task.network.init(key).items() if name in names}
+
+    placed = {name: shardings[name] for name in names}
+    return jax.jit(some, out_shardings=placed)(jax.random.key(config.seed))
+
+  wanted = {
+    name: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=shardings[name])
+    for name, a in task.network.abstract.items()
+  }
   abstract = steps.abstract_state(create, shardings, mesh)
   fingerprint = loaders.data_fingerprint(config.data)
   if newest is not None:
@@ -96,14 +109,15 @@ def _train_on_mesh(
       console.line(f"{root}: resuming at step {restored[0]} of {config.total_steps}")
   else:
     with ledger.phase("init"):
-      state = jax.jit(create, out_shardings=jax.tree.map(lambda a: a.sharding, abstract))()
+      in_place = jax.tree.map(lambda a: a.sharding, abstract)
       if config.init_from:
         source = pretrained.load(config.init_from)
-        fresh = states.by_name(state.params, task.network.abstract, trained)
-        params, report = warm_start(fresh, source.params)
+        params, report = warm_start(wanted, source.params, draw)
         started = jax.jit(lambda params: states.create(params, optimizer, trained))
-        state = jax.device_put(started(params), jax.tree.map(lambda a: a.sharding, abstract))
+        state = jax.device_put(started(params), in_place)
         console.line(f"starting from {source.origin}: {report}")
+      else:
+        state = jax.jit(create, out_shardings=in_place)()
   start_step, start_sample = int(state.step), int(state.samples)
 
   # --- Data: batch k is a function of (seed, sample index); the position is the sample count ----
@@ -157,7 +171,7 @@ def _train_on_mesh(
       }
       state, metrics = train_step(state, frozen, device_batch)
       meter.push(step + 1, metrics, host_batch, waited)
-      progress.update(step + 1, f"loss {meter.last_loss:.4f}")
+      progress.update(step + 1, meter.last)
 
       done = step + 1 == config.total_steps
       if stop.requested and not done:
@@ -189,7 +203,7 @@ class Meter:
     self._pending: tuple[int, dict[str, jax.Array], dict[str, Any]] | None = None
     self._logged_step, self._logged_at = None, time.perf_counter()
     self._waited, self._skips, self._skipped_before = 0.0, 0, 0
-    self.last_loss = float("nan")
+    self.last = ""  # the newest loss that is known, for people
 
   def push(
     self, step: int, metrics: dict[str, jax.Array], batch: dict[str, Any], waited: float
@@ -205,7 +219,7 @@ class Meter:
       return
     (step, device_metrics, extra), self._pending = self._pending, None
     metrics = jax.device_get(device_metrics)
-    self.last_loss = float(metrics["loss"])
+    self.last = f"loss {float(metrics['loss']):.4f}"
     skipped = int(metrics["skipped_steps"])
     self._skips = self._skips + 1 if skipped > self._skipped_before else 0
     self._skipped_before = skipped

@@ -41,7 +41,7 @@ def get_config(variant: str = "") -> ConfigDict:
       case "paper":
         pass  # nothing of ours differs in this stage: single frames have no rate
       case "tiny":
-        config.batch_size, config.total_samples = 16, 16 * 100
+        config.batch_size, config.total_samples = 16, 16 * 80
         config.log_every_steps = 5
         config.checkpoint.every_steps = 50
         config.data.update({"height": 32, "width": 48, "num_workers": 0})

@@ -93,21 +93,22 @@ class StubPipeline:
   made: list = []  # noqa: RUF012  (all pipelines of a test)
 
   def __init__(self, config, params, origin):
-    self.config, self.origin, self.requests = config, origin, []
+    self.config, self.origin, self.weights = config, origin, "trained"
+    self.requests = {"trained": [], "untrained": []}
     StubPipeline.made.append(self)
 
-  @classmethod
-  def untrained(cls, config):
-    return cls(config, {}, "untrained")
+  def load(self, params):
+    self.weights = params
 
   def generate(self, request):
-    self.requests.append(request)
-    if self.origin == "untrained":
+    self.requests[self.weights].append(request)
+    if self.weights == "untrained":
       rng = np.random.default_rng(request.seeds[0])
       return rng.random((len(request.seeds), T, H, W, 3), np.float32)
     return np.stack([np.roll(request.images_NHWC, -2 * t, axis=2) for t in range(T)], axis=1)
 
   def reconstruct(self, video_NTHWC):
+    assert self.weights == "trained"
     return video_NTHWC
 
 
@@ -121,6 +122,7 @@ def stub(monkeypatch, shards):
   loaded = types.SimpleNamespace(config=config, params={"w": np.ones(3)}, origin="model, step 1")
   monkeypatch.setattr(heldout.pretrained, "load", lambda model, params: loaded)
   monkeypatch.setattr(heldout.pipelines, "Pipeline", StubPipeline)
+  monkeypatch.setattr(heldout.pipelines, "fresh_weights", lambda config: "untrained")
   return loaded
 
 
@@ -134,14 +136,15 @@ def evaluate(shards, tmp_path, samples=None):
 
 def test_a_model_is_asked_with_the_windows_own_frames(stub, shards, tmp_path):
   result = evaluate(shards, tmp_path)
-  model, untrained = StubPipeline.made
-  assert [len(request.seeds) for request in model.requests] == [4, 4, 4]
-  for ours, theirs in zip(model.requests, untrained.requests, strict=True):
+  (pipe,) = StubPipeline.made  # one, so that nothing is compiled twice
+  requests = pipe.requests["trained"]
+  assert [len(request.seeds) for request in requests] == [4, 4, 4]
+  for ours, theirs in zip(requests, pipe.requests["untrained"], strict=True):
     np.testing.assert_array_equal(ours.images_NHWC, theirs.images_NHWC)
     assert ours.seeds == theirs.seeds
-  assert sorted(seed for request in model.requests for seed in request.seeds) == list(range(12))
-  assert set(model.requests[0].motion_bucket_id) == {16.0}  # motion score 1, scale 16
-  assert set(model.requests[0].prompts) == {"a pan"}
+  assert sorted(seed for request in requests for seed in request.seeds) == list(range(12))
+  assert set(requests[0].motion_bucket_id) == {16.0}  # motion score 1, scale 16
+  assert set(requests[0].prompts) == {"a pan"}
   values = {name: estimate.value for name, estimate in result.metrics.items()}
   assert values["model/motion"] < 0.5 * values["first_frame/motion"]
   assert values["model/distance"] < 0.2 * values["untrained/distance"]
@@ -164,7 +167,7 @@ def test_sample_files_for_people(stub, shards, tmp_path):
 def test_the_same_is_not_evaluated_twice_but_other_weights_are(stub, shards, tmp_path):
   assert evaluate(shards, tmp_path) is not None
   assert evaluate(shards, tmp_path) is None
-  assert len(StubPipeline.made) == 2
+  assert len(StubPipeline.made) == 1
   stub.params = {"w": np.zeros(3)}
   assert evaluate(shards, tmp_path) is not None
   # Stopped before the result is written: nothing old is taken for the new model's.

@@ -1,17 +1,17 @@
 """Starts a stage from the weights of another: image -> low-res video -> high-res image-to-video.
 
-Stages differ by layers and by input channels. A layer that the source lacks keeps its fresh
+Stages differ by layers and by input channels. A layer that the source lacks gets fresh
 values; new temporal layers are built so that these make them the identity, and the network starts
 out computing what it did. New input channels (the conditioning image, concatenated after the
 latents) get zero weights, and so change nothing at first either (as in Emu Video,
 arXiv:2311.10709, section 3.3).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vidjax.checkpoint.layout import shorten
@@ -26,7 +26,7 @@ class WarmStart:
 
   Attributes:
     copied: taken from the source.
-    fresh: not in the source, kept as initialized.
+    fresh: not in the source, drawn as for a model from scratch.
     widened: copied into the first input channels, zero in the new ones.
     dropped: only in the source, not used.
   """
@@ -45,16 +45,18 @@ class WarmStart:
 
 
 def warm_start(
-  init_params: Mapping[str, jax.Array],
+  wanted: Mapping[str, jax.ShapeDtypeStruct],
   source: Mapping[str, jax.Array | np.ndarray],
+  draw: Callable[[frozenset[str]], Mapping[str, jax.Array]],
   *,
   allow_dropped: bool = False,
 ) -> tuple[dict[str, jax.Array], WarmStart]:
-  """Fills freshly initialized parameters with those of another model, by name.
+  """Makes a model's parameters from those of another, by name; draws only what is missing.
 
   Args:
-    init_params: fresh parameters; dtypes and shardings of the result are theirs.
+    wanted: shape, dtype and sharding (None for the default device) of each parameter.
     source: parameters to start from (host or device arrays), cast where the dtype differs.
+    draw: gives fresh values of some names, in their shardings.
     allow_dropped: whether parameters that only the source has may be left out.
 
   Returns:
@@ -62,33 +64,38 @@ def warm_start(
 
   Raises:
     CheckpointError: a shape differs, no name is shared, or the source has parameters that this
-      model lacks and `allow_dropped` is off.
+      model lacks and `allow_dropped` is off. Nothing has been drawn or copied then.
   """
-  params, copied, widened, misfits = dict(init_params), [], [], []
-  for name in sorted(init_params.keys() & source.keys()):
-    here, there = init_params[name], source[name]
-    if here.shape == there.shape:
-      params[name] = _as(there, here)
+  copied, widened, misfits = [], [], []
+  for name in sorted(wanted.keys() & source.keys()):
+    here, there = wanted[name].shape, source[name].shape
+    if here == there:
       copied.append(name)
-    elif name.endswith(_WIDENED) and _adds_input_channels(there.shape, here.shape):
-      new = here.shape[-2] - there.shape[-2]
-      padding = [(0, 0)] * (here.ndim - 2) + [(0, new), (0, 0)]
-      params[name] = _as(jnp.pad(jnp.asarray(there), padding), here)
+    elif name.endswith(_WIDENED) and _adds_input_channels(there, here):
       widened.append(name)
     else:
-      misfits.append(f"{name} is {there.shape} in the source, {here.shape} in this model")
+      misfits.append(f"{name} is {there} in the source, {here} in this model")
   if misfits:
     raise CheckpointError(f"cannot start from these weights: {shorten(misfits)}")
-  dropped = sorted(source.keys() - init_params.keys())
+  dropped = sorted(source.keys() - wanted.keys())
   if not copied and not widened:
     raise CheckpointError(
       f"cannot start from these weights: no name in common ({shorten(sorted(source), 2)} against"
-      f" {shorten(sorted(init_params), 2)})"
+      f" {shorten(sorted(wanted), 2)})"
     )
   if dropped and not allow_dropped:
     raise CheckpointError(f"the source has parameters that this model lacks: {shorten(dropped)}")
-  fresh = sorted(init_params.keys() - source.keys())
-  return params, WarmStart(tuple(copied), tuple(fresh), tuple(widened), tuple(dropped))
+
+  fresh = sorted(wanted.keys() - source.keys())
+  params = dict(draw(frozenset(fresh))) if fresh else {}
+  params |= {name: _place(source[name], wanted[name]) for name in copied}
+  for name in widened:
+    value, here = np.asarray(source[name]), wanted[name]
+    new = here.shape[-2] - value.shape[-2]
+    padding = [(0, 0)] * (value.ndim - 2) + [(0, new), (0, 0)]
+    params[name] = _place(np.pad(value, padding), here)
+  report = WarmStart(tuple(copied), tuple(fresh), tuple(widened), tuple(dropped))
+  return {name: params[name] for name in wanted}, report
 
 
 def _adds_input_channels(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
@@ -98,7 +105,6 @@ def _adds_input_channels(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
   )
 
 
-def _as(value: jax.Array | np.ndarray, like: jax.Array) -> jax.Array:
-  """Gives `value` the dtype and, where it is laid out already, the sharding of `like`."""
-  value = value.astype(like.dtype)
-  return jax.device_put(value, like.sharding) if isinstance(like, jax.Array) else jnp.asarray(value)
+def _place(value: jax.Array | np.ndarray, like: Any) -> jax.Array:
+  """Puts `value` on the devices in the dtype and sharding of `like`."""
+  return jax.device_put(value.astype(like.dtype), like.sharding)

@@ -26,9 +26,10 @@ class Progress:
   """
 
   def __init__(self, name: str, total: int, initial: int = 0):
-    self._name, self._total, self._initial = name, total, initial
+    self._name, self._total = name, total
     self._terminal = sys.stderr.isatty()
-    self._said = self._began = time.monotonic()
+    self._said = time.monotonic()
+    self._first: tuple[float, int] | None = None  # when the first units were done: compiled by then
     if self._terminal:
       self._bar = rich_progress.Progress(
         rich_progress.TextColumn("{task.description:<16}"),
@@ -58,11 +59,10 @@ class Progress:
       self._bar.update(self._task, completed=done, note=note)
       return
     now = time.monotonic()
+    self._first = self._first or (now, done)
     if done == self._total or now - self._said >= _LINE_SECONDS:
       self._said = now
-      left = (now - self._began) / max(1, done - self._initial) * (self._total - done)
-      print(
-        f"{self._name}: {done}/{self._total} {note} ({left:.0f} s left)",
-        file=sys.stderr,
-        flush=True,
-      )
+      began, units = now - self._first[0], done - self._first[1]
+      left = f"({began / units * (self._total - done):.0f} s left)" if units else ""
+      text = " ".join(filter(None, (f"{self._name}: {done}/{self._total}", note, left)))
+      print(text, file=sys.stderr, flush=True)

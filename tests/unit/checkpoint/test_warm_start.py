@@ -18,10 +18,27 @@ def _params(**shapes) -> dict[str, jax.Array]:
   }
 
 
-def test_copies_equal_names_and_keeps_the_rest():
+def _wanted(params) -> dict[str, jax.ShapeDtypeStruct]:
+  return {n: jax.ShapeDtypeStruct(p.shape, p.dtype, sharding=p.sharding) for n, p in params.items()}
+
+
+def _start(init, source, **kwargs):
+  """Starts the model whose fresh values are `init`."""
+  return warm_start(_wanted(init), source, lambda names: {n: init[n] for n in names}, **kwargs)
+
+
+def test_copies_equal_names_and_draws_the_rest_only():
   init = _params(mid__kernel=(3, 4), temporal__kernel=(2, 2))
   source = {"mid.kernel": np.ones((3, 4), np.float32)}
-  params, report = warm_start(init, source)
+  drawn = []
+
+  def draw(names):
+    drawn.append(names)
+    return {name: init[name] for name in names}
+
+  params, report = warm_start(_wanted(init), source, draw)
+  assert drawn == [{"temporal.kernel"}]
+  assert list(params) == list(init)
   np.testing.assert_array_equal(params["mid.kernel"], 1)
   assert params["temporal.kernel"] is init["temporal.kernel"]
   assert report.copied == ("mid.kernel",)
@@ -29,10 +46,16 @@ def test_copies_equal_names_and_keeps_the_rest():
   assert "1 fresh (temporal.kernel)" in str(report)
 
 
+def test_nothing_is_drawn_where_all_is_there():
+  source = _params(a=(2, 2))
+  params, _ = warm_start(_wanted(source), source, lambda names: pytest.fail(f"drew {names}"))
+  np.testing.assert_array_equal(params["a"], source["a"])
+
+
 def test_new_input_channels_change_nothing():
   init = _params(conv_in__kernel=(3, 3, 8, 16))
   source = _params(conv_in__kernel=(3, 3, 4, 16))
-  params, report = warm_start(init, source)
+  params, report = _start(init, source)
   x = jax.random.normal(jax.random.key(1), (1, 5, 5, 8))
 
   def conv(x, kernel):
@@ -49,7 +72,7 @@ def test_result_has_dtype_and_sharding_of_the_model():
   mesh = jax.make_mesh((8,), ("fsdp",))
   sharding = jax.sharding.NamedSharding(mesh, jax.P("fsdp"))
   init = {"a": jax.device_put(jnp.zeros((8, 2)), sharding)}
-  params, _ = warm_start(init, {"a": np.ones((8, 2), jnp.bfloat16)})
+  params, _ = _start(init, {"a": np.ones((8, 2), jnp.bfloat16)})
   assert params["a"].dtype == jnp.float32
   assert params["a"].sharding == sharding
   np.testing.assert_array_equal(np.asarray(params["a"]), 1)
@@ -66,7 +89,7 @@ def test_result_has_dtype_and_sharding_of_the_model():
 )
 def test_other_shapes_are_refused_by_name(name, here, there):
   with pytest.raises(CheckpointError) as error:
-    warm_start(_params(**{name: here}), _params(**{name: there}))
+    _start(_params(**{name: here}), _params(**{name: there}))
   for part in (name.replace("__", "."), str(here), str(there)):
     assert part in str(error.value)
 
@@ -74,10 +97,10 @@ def test_other_shapes_are_refused_by_name(name, here, there):
 def test_unknown_source_parameters():
   init, source = _params(a=(2,)), _params(a=(2,), extra=(3,))
   with pytest.raises(CheckpointError, match="lacks: extra"):
-    warm_start(init, source)
-  assert warm_start(init, source, allow_dropped=True)[1].dropped == ("extra",)
+    _start(init, source)
+  assert _start(init, source, allow_dropped=True)[1].dropped == ("extra",)
 
 
 def test_nothing_in_common():
   with pytest.raises(CheckpointError, match="no name in common"):
-    warm_start(_params(a=(2,)), _params(b=(2,)), allow_dropped=True)
+    _start(_params(a=(2,)), _params(b=(2,)), allow_dropped=True)
