@@ -43,9 +43,9 @@ def get_config(variant: str = "") -> ConfigDict:
       case "paper":
         config.data.num_frames = 14
       case "tiny":
-        config.batch_size, config.total_samples = 4, 4 * 60
+        config.batch_size, config.total_samples = 2, 2 * 120
         config.log_every_steps = 5
-        config.checkpoint.every_steps = 30
+        config.checkpoint.every_steps = 60
         config.data.update({"height": 32, "width": 48, "num_workers": 0})
         config.encoders.text = "random:tiny"
         config.model.update({"preset": "tiny", "dtype": "float32"})
