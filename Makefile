@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN ?= runs/demo
 VIDEOS ?=
+# Test files run side by side, each whole in one process: its fixtures are made once.
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint format lock clean
@@ -16,10 +18,10 @@ demo: $(VENV)/.installed ## The whole job on real video (VIDEOS=DIR for your own
 	@$(BIN)/python -m demo.run --run "$(RUN)" --videos "$(VIDEOS)"
 
 test: $(VENV)/.installed-dev ## The fast tests
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile $(ARGS)
 
 test-all: $(VENV)/.installed-dev ## All tests, the slow ones included
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations=25 $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Formatting, lint rules and types
 	$(BIN)/ruff format --check .

@@ -48,7 +48,16 @@ setuptools.setup(
     "gcs": ["gcsfs"],
     "s3": ["s3fs"],
     "torch": ["torch", "diffusers", "transformers"],
-    "dev": ["gcsfs", "moto[server]", "pre-commit", "pyright", "pytest", "ruff", "s3fs"],
+    "dev": [
+      "gcsfs",
+      "moto[server]",
+      "pre-commit",
+      "pyright",
+      "pytest",
+      "pytest-xdist",
+      "ruff",
+      "s3fs",
+    ],
   },
   entry_points={"console_scripts": ["vidjax = vidjax.cli:main"]},
 )

@@ -71,10 +71,21 @@ def test_finished_run_has_nothing_to_do(job):
   assert sorted(p.name for p in (job / "image").iterdir()) == before
 
 
+# So long that the run is still under way when a signal reaches it.
+THIRTY_STEPS = ("--config.total_samples=60", "--config.checkpoint.every_steps=10")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(job, tmp_path_factory) -> pathlib.Path:
+  """Workdir of a run of thirty steps."""
+  workdir = tmp_path_factory.mktemp("undisturbed") / "whole"
+  run_vidjax(*stage(job, workdir, *THIRTY_STEPS))
+  return workdir
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "preempted"])
-def test_interrupted_run_ends_where_an_undisturbed_one_does(job, tmp_path, number):
-  run_vidjax(*stage(job, tmp_path / "whole"))
-  arguments = stage(job, tmp_path / "parts")
+def test_interrupted_run_ends_where_an_undisturbed_one_does(job, undisturbed, tmp_path, number):
+  arguments = stage(job, tmp_path / "parts", *THIRTY_STEPS)
   process = subprocess.Popen(
     [sys.executable, "-m", "vidjax.cli", *arguments], stderr=subprocess.PIPE, text=True
   )
@@ -86,30 +97,23 @@ def test_interrupted_run_ends_where_an_undisturbed_one_does(job, tmp_path, numbe
     time.sleep(0.02)
   process.send_signal(number)
   _, err = process.communicate(timeout=120)
-  if process.returncode == 0:
-    pytest.skip("the run was over before the signal reached it")
   assert process.returncode == (130 if number == signal.SIGINT else 75), err
   assert "state saved" in err
 
   run_vidjax(*arguments)
   assert json.loads((tmp_path / "parts" / "run.json").read_text())["attempt"] == 2
-  steps = [
-    sorted(p.name for p in (tmp_path / n / "checkpoints").iterdir()) for n in ("whole", "parts")
-  ]
+  workdirs = (undisturbed, tmp_path / "parts")
+  steps = [sorted(p.name for p in (w / "checkpoints").iterdir()) for w in workdirs]
   assert steps[0] == steps[1]
   for which in ("ema", "raw"):
-    whole = checkpoint.restore_params(tmp_path / "whole" / "checkpoints" / "8", which)
-    parts = checkpoint.restore_params(tmp_path / "parts" / "checkpoints" / "8", which)
+    whole, parts = (checkpoint.restore_params(w / "checkpoints" / "30", which) for w in workdirs)
     assert whole.keys() == parts.keys()
     for name in whole:
       np.testing.assert_array_equal(whole[name], parts[name], err_msg=name)
-  rows = [writers.read_metrics(tmp_path / n / "metrics.jsonl") for n in ("whole", "parts")]
+  rows = [writers.read_metrics(w / "metrics.jsonl") for w in workdirs]
   for a, b in zip(*rows, strict=True):
-    assert (a["step"], a["loss"], a["sample_ids_hash"]) == (
-      b["step"],
-      b["loss"],
-      b["sample_ids_hash"],
-    )
+    for field in ("step", "loss", "sample_ids_hash"):
+      assert a[field] == b[field]
 
 
 def test_eight_devices_train_as_one_does(job, tmp_path):
