@@ -48,6 +48,8 @@ def unet_to_json(config: UNetConfig, *, num_frames: int, sample_size: int) -> Js
     raise ValueError(
       f"model.cross_attention_dims={config.cross_attention_dims}: diffusers has one context only"
     )
+  if config.temporal == "conv1d":
+    raise ValueError("model.temporal='conv1d': diffusers has no class with these temporal layers")
   video = config.temporal == "resblock"
   if video != bool(config.vector_size):
     raise ValueError(
@@ -64,8 +66,8 @@ def unet_to_json(config: UNetConfig, *, num_frames: int, sample_size: int) -> Js
     "block_out_channels": list(config.block_out_channels),
     "down_block_types": down,
     "up_block_types": up,
-    "layers_per_block": config.layers_per_block,
-    "transformer_layers_per_block": config.transformer_layers_per_block,
+    "layers_per_block": _shortest(config.layers_per_block),
+    "transformer_layers_per_block": _shortest(config.transformer_layers_per_block),
     "cross_attention_dim": config.cross_attention_dims[0],
   }
   if video:
@@ -109,8 +111,10 @@ def unet_from_json(values: Mapping[str, Any], where: str) -> UNetConfig:
     block_out_channels=tuple(values["block_out_channels"]),
     num_attention_heads=tuple(_per_level(heads, levels)),
     attention=tuple(block.startswith("CrossAttn") for block in values["down_block_types"]),
-    layers_per_block=_uniform(values, where, "layers_per_block", 2),
-    transformer_layers_per_block=_uniform(values, where, "transformer_layers_per_block", 1),
+    layers_per_block=tuple(_per_level(values.get("layers_per_block", 2), levels)),
+    transformer_layers_per_block=tuple(
+      _per_level(values.get("transformer_layers_per_block", 1), levels)
+    ),
     cross_attention_dims=(_uniform(values, where, "cross_attention_dim", 1024),),
     temporal="resblock" if video else "none",
     vector_size=values.get("projection_class_embeddings_input_dim", 768) // embed if video else 0,
@@ -228,6 +232,11 @@ def _known(kind: type[TextConfig | VisionConfig], values: Mapping[str, Any]) -> 
 
 def _per_level(value: Any, levels: int) -> list[int]:
   return list(value) if isinstance(value, list | tuple) else [value] * levels
+
+
+def _shortest(per_level: tuple[int, ...]) -> int | list[int]:
+  """One number where all levels agree, as published configs have it."""
+  return per_level[0] if len(set(per_level)) == 1 else list(per_level)
 
 
 def _uniform(values: Mapping[str, Any], where: str, key: str, default: int) -> int:

@@ -9,7 +9,7 @@ from flax import nnx
 import jax
 import jax.numpy as jnp
 
-from vidjax.nn.init import Keys, fan_in_uniform, zeros
+from vidjax.nn.init import Keys, fan_in_uniform, middle_tap, zeros
 from vidjax.parallel import plan
 
 
@@ -66,10 +66,26 @@ class TemporalConv(nnx.Module):
 
   A 3 x 1 x 1 convolution, done as three shifted matrix products: the gradient of the kernel is then
   a matrix product, too, which XLA's CPU convolution makes three times slower.
+
+  Args:
+    in_channels: C.
+    out_channels: D.
+    zero_init: start with a zero kernel, so that the layer adds nothing at first.
+    identity_init: start with a kernel that passes the middle frame, C = D.
+    rngs: source of the initial values.
   """
 
-  def __init__(self, in_channels: int, out_channels: int, *, zero_init: bool = False, rngs: Keys):
-    init = zeros if zero_init else fan_in_uniform
+  def __init__(
+    self,
+    in_channels: int,
+    out_channels: int,
+    *,
+    zero_init: bool = False,
+    identity_init: bool = False,
+    rngs: Keys,
+  ):
+    assert not (zero_init and identity_init)
+    init = zeros if zero_init else middle_tap if identity_init else fan_in_uniform
     self.kernel = nnx.Param(init(rngs.params(), (3, in_channels, out_channels)), role="conv")
     self.bias = nnx.Param(jnp.zeros(out_channels), role="vector")
 

@@ -2,10 +2,18 @@
 
 import jax
 from jax.nn import initializers
+import jax.numpy as jnp
 
 # Uniform in +-1/sqrt(fan_in): what the PyTorch implementations of these models start from.
 fan_in_uniform = initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 zeros = initializers.zeros
+
+
+def middle_tap(key: jax.Array, shape: tuple[int, int, int]) -> jax.Array:
+  """A kernel (3, C, C) along time that passes the middle frame unchanged."""
+  del key  # nothing is drawn
+  nothing = jnp.zeros(shape[1:])
+  return jnp.stack([nothing, jnp.eye(*shape[1:]), nothing])
 
 
 class Keys:

@@ -3,6 +3,8 @@
 B batch, T frames, H W height and width, C D channels, E channels of the time embedding.
 """
 
+from collections.abc import Callable
+
 from flax import nnx
 import jax
 
@@ -10,6 +12,12 @@ from vidjax.nn.conv import Conv, TemporalConv
 from vidjax.nn.dense import Dense
 from vidjax.nn.init import Keys
 from vidjax.nn.norm import GROUPS, GroupNorm
+
+Then = tuple[Callable[[jax.Array], jax.Array], Callable[[jax.Array], jax.Array]]
+
+
+def _nothing(x: jax.Array) -> jax.Array:
+  return x
 
 
 class ResBlock(nnx.Module):
@@ -46,11 +54,23 @@ class ResBlock(nnx.Module):
     resize = in_channels != out_channels
     self.conv_shortcut = Conv(in_channels, out_channels, 1, rngs=rngs) if resize else None
 
-  def __call__(self, x_BTHWC: jax.Array, emb_BE: jax.Array | None = None) -> jax.Array:
-    """`emb_BE` embeds the noise level; needed if the block was made with `embed_channels`."""
-    h = self.conv1(jax.nn.silu(self.norm1(x_BTHWC)))
+  def __call__(
+    self,
+    x_BTHWC: jax.Array,
+    emb_BE: jax.Array | None = None,
+    *,
+    then: Then = (_nothing, _nothing),
+  ) -> jax.Array:
+    """Runs the block.
+
+    Args:
+      x_BTHWC: the input.
+      emb_BE: embeds the noise level; needed if the block was made with `embed_channels`.
+      then: what follows each of the two convolutions, e.g. one along time.
+    """
+    h = then[0](self.conv1(jax.nn.silu(self.norm1(x_BTHWC))))
     if self.time_emb_proj is not None:
       assert emb_BE is not None, "this block takes a time embedding"
       h += self.time_emb_proj(jax.nn.silu(emb_BE))[:, None, None, None]
-    h = self.conv2(jax.nn.silu(self.norm2(h)))
+    h = then[1](self.conv2(jax.nn.silu(self.norm2(h))))
     return h + (x_BTHWC if self.conv_shortcut is None else self.conv_shortcut(x_BTHWC))
