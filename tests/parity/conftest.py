@@ -16,12 +16,33 @@ from diffusers.utils import logging as diffusers_logging
 import torch
 from transformers.utils import logging as transformers_logging
 
+from tests.parity import compare
+
 # Their advice on missing optional packages and their progress bars are not about these tests.
 for library in (diffusers_logging, transformers_logging):
   library.set_verbosity_error()
   library.disable_progress_bar()
 
 Save = Callable[[torch.nn.Module], pathlib.Path]
+_RECORD = pytest.StashKey[compare.Record]()
+
+
+@pytest.fixture(scope="session")
+def record(request) -> compare.Record:
+  """What all comparisons of the run are noted in, and the seed that they draw from."""
+  return request.config.stash.setdefault(_RECORD, compare.Record(compare.fresh_seed()))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+  """Lists the worst relative error of each comparison with `-v`, the worst of all without."""
+  record = config.stash.get(_RECORD, None)
+  if record is None or not record.worst:
+    return
+  terminalreporter.section("parity with PyTorch: max |ours - theirs| / max |theirs|")
+  rows = sorted(record.worst.items(), key=lambda row: row[1][0] / row[1][1], reverse=True)
+  for what, (error, bound) in rows if config.option.verbose > 0 else rows[:1]:
+    terminalreporter.line(f"{error:.1e} of {bound:.0e}  {what}")
+  terminalreporter.line(f"{len(rows)} comparisons, VIDJAX_PARITY_SEED={record.seed}")
 
 
 @pytest.fixture
