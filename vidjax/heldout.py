@@ -19,7 +19,7 @@ import av.error
 import numpy as np
 
 from vidjax import config as configs
-from vidjax import errors, pretrained, render, storage
+from vidjax import errors, lazy, pretrained, render, storage
 from vidjax import pipeline as pipelines
 from vidjax.data import fingerprint, loader, video
 from vidjax.data import samples as data_samples
@@ -55,13 +55,14 @@ def evaluate_model(
     config.data.num_frames, config.data.fps, config.data.height, config.data.width
   )
   view = dataclasses.replace(config.data, path=data, num_workers=0)
-  weights = {loaded.origin: _digest(loaded.params)}
+  params_on_host = lazy.read_all(loaded.params, "reading weights")
+  weights = {loaded.origin: _digest(params_on_host)}
   inputs = _inputs(protocol, view, weights)
   if _is_done(out, inputs, samples):
     return None
   storage.remove(storage.Path(out) / "result.json")  # of another model or other data
 
-  pipe = pipelines.Pipeline(config, loaded.params, loaded.origin)
+  pipe = pipelines.Pipeline(config, params_on_host, loaded.origin)
   windows = _windows(view, protocol)
   real = _video(windows)
   reconstructed = pipe.reconstruct(_video(windows[:_SHOWN])) if samples else None

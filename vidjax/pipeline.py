@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vidjax import config as configs
-from vidjax import denoising, guided, pretrained
+from vidjax import denoising, guided, lazy, pretrained
 from vidjax.conditioning import svd
 from vidjax.conditioning.condition import Condition
 from vidjax.diffusion import guidance, samplers
@@ -101,7 +101,7 @@ class Pipeline:
 
   @classmethod
   def from_pretrained(cls, model: str, params: str = "ema") -> "Pipeline":
-    """Loads a training workdir, a checkpoint step, or an exported directory.
+    """Loads whatever `vidjax.pretrained` reads.
 
     Raises:
       ValueError: `model` holds no model; the message says what was expected.
@@ -112,7 +112,12 @@ class Pipeline:
       raise ValueError(
         f"{model!r} holds an autoencoder, which cannot sample: name a UNet's workdir"
       )
-    return cls(loaded.config, loaded.params, loaded.origin)
+    if not loaded.samples_here:
+      raise ValueError(
+        f"{model!r} is a Stable Diffusion of discrete noise levels, which this code does not"
+        " sample: start a training stage from it, with init_from"
+      )
+    return cls(loaded.config, lazy.read_all(loaded.params, "reading weights"), loaded.origin)
 
   def load(self, params: Params) -> None:
     """Takes other weights of the same model; what is compiled stays."""

@@ -1,75 +1,170 @@
-"""What `--model` and `init_from` take: any directory that holds a model, read into one form.
+"""What `--model` and `init_from` take: anything that holds a model, read into one form.
 
-Kinds: a training workdir (its newest good step), one of its checkpoint steps, a directory in the
-diffusers layout (what `vidjax export` writes).
+Kinds: a training workdir (its newest good step), one of its checkpoint steps, a directory that
+`vidjax export` wrote, a pipeline or a single UNet in the layout of diffusers, a `.safetensors` file
+in Stability's layout.
 """
 
+from collections.abc import Mapping
 import dataclasses
+from typing import Any
 
-import numpy as np
+import jax
 
-from vidjax import autoencoding, checkpoint, denoising, storage
+from vidjax import autoencoding, checkpoint, denoising, lazy, storage
 from vidjax import config as configs
 from vidjax import state as states
 from vidjax.checkpoint import layout
-from vidjax.interop import diffusers
+from vidjax.interop import configs as json_configs
+from vidjax.interop import diffusers, layouts, stability
 from vidjax.models import unet
 from vidjax.optim import optimizer as optimizers
+from vidjax.optim import packing
 
-WEIGHTS = ("ema", "raw")
+NOTE = "vidjax.json"  # what `vidjax export` says of the model that a directory holds
+
+# What the released models make; their files do not say it.
+_SVD_DATA = {"num_frames": 14, "fps": 7.0, "height": 576, "width": 1024}
 
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
-  """A model's weights on the host, and the config that they were trained with.
+  """A model's weights, and the config that they were trained with.
 
   Attributes:
-    config: training config; of an exported directory, what its files say.
-    params: float32 arrays by flat name.
+    config: training config; of files from elsewhere, what they say.
+    params: float32 arrays by flat name, most of them read when they are used.
     origin: where they come from, e.g. `DIR, step 1200, ema`.
+    data: fingerprint of the training data (`vidjax.data.fingerprint`); empty if nobody knows.
+    samples_here: whether the model speaks of noise as this code does; Stable Diffusion's image
+      models know 1000 discrete levels instead, and are good to start a training stage from.
   """
 
   config: configs.TrainConfig
-  params: dict[str, np.ndarray]
+  params: lazy.Weights
   origin: str
+  data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  samples_here: bool = True
 
 
-def load(model: str, weights: str = "ema") -> Pretrained:
-  """Reads the model in directory `model`.
+def load(
+  model: str,
+  weights: str = "ema",
+  *,
+  wanted: Mapping[str, jax.ShapeDtypeStruct] | None = None,
+) -> Pretrained:
+  """Opens the model in `model`.
 
   Args:
     model: see the module's text.
-    weights: "ema" or "raw", of a training workdir; an exported directory holds one kind.
+    weights: "ema" or "raw", of a training workdir; others hold one kind.
+    wanted: shapes and shardings of the model that will take the weights; those of a checkpoint are
+      read straight into them, where the shapes agree. Files need no such hint (`lazy.place`).
 
   Raises:
-    ValueError: the directory is none of these kinds.
+    ValueError: `model` is none of these kinds.
     CheckpointError: it is a workdir without a complete checkpoint, or its files do not fit.
   """
-  if weights not in WEIGHTS:
+  if weights != "ema" and weights != "raw":
     raise ValueError(f"--params={weights!r}: choose ema or raw")
   root = storage.Path(model)
+  if layouts.is_file(root):
+    return _single_file(root)
+  if (root / f"{stability.STEM}.safetensors").exists() and (root / NOTE).exists():
+    return _single_file(root / f"{stability.STEM}.safetensors")
   if (root / "model_index.json").exists():
-    return _exported(root)
+    return _pipeline_folder(root)
   is_step = root.name.isdigit() and root.parent.name == "checkpoints"
   workdir = root.parent.parent if is_step else root
-  if not (workdir / "config.json").exists() or not (workdir / "checkpoints").exists():
-    raise ValueError(
-      f"{model!r} is not a model: expected a training workdir (config.json and checkpoints/), one"
-      " of its checkpoints/STEP, or a directory with model_index.json"
-    )
+  if (workdir / "config.json").exists() and (workdir / "checkpoints").exists():
+    return _workdir(root, workdir, weights, wanted)
+  if (root / "config.json").exists() and _is_unet(storage.read_json(root / "config.json")):
+    return _unet_folder(root)
+  raise ValueError(
+    f"{model!r} is not a model: expected a training workdir (config.json and checkpoints/), one"
+    " of its checkpoints/STEP, a directory with model_index.json, a unet/ folder of one, or a"
+    " .safetensors file in Stability's layout"
+  )
+
+
+def _workdir(
+  root: storage.Path,
+  workdir: storage.Path,
+  weights: checkpoint.Which,
+  wanted: Mapping[str, jax.ShapeDtypeStruct] | None,
+) -> Pretrained:
   config = configs.load(str(workdir / "config.json"))
   step = layout.find_step(root)
-  packed = checkpoint.restore_params(step, weights)
   make = autoencoding.make_vae if config.task == "autoencoder" else denoising.make_unet
   abstract = make(config).abstract
+  if wanted is None:
+    packed: dict[str, Any] = dict(checkpoint.open_params(step, weights))
+    for joined in packed.keys() & {packing.VECTORS, packing.MATRICES}:
+      packed[joined] = packed[joined][()]  # many small parameters: read once
+  else:
+    in_place = {
+      name: leaf.sharding
+      for name, leaf in wanted.items()
+      if name in abstract and abstract[name].shape == leaf.shape and leaf.sharding is not None
+    }
+    packed = checkpoint.restore_params(step, weights, in_place)
   trained = optimizers.trained_names(config.optimizer, abstract)
-  return Pretrained(config, states.by_name(packed, abstract, trained), f"{step}, {weights}")
+  params = states.by_name(packed, abstract, trained)
+  data = layout.read_record(step).position.get("data", {})
+  return Pretrained(config, params, f"{step}, {weights}", data)
 
 
-def _exported(root: storage.Path) -> Pretrained:
-  unet_config, params = diffusers.load_unet(root / "unet")
-  note = root / "vidjax.json"
-  values = storage.read_json(note)["config"] if note.exists() else {}
+def _pipeline_folder(root: storage.Path) -> Pretrained:
+  unet_config, params = diffusers.open_unet(root / "unet")
+  encoders = {
+    kind: str(root / folder)
+    for kind, folder in diffusers.FOLDERS.items()
+    if kind != "unet" and (root / folder).exists()
+  }
+  note = storage.read_json(root / NOTE) if (root / NOTE).exists() else {}
+  scheduler = root / "scheduler" / "scheduler_config.json"
+  continuous = (
+    scheduler.exists() and storage.read_json(scheduler).get("timestep_type") == "continuous"
+  )
+  return Pretrained(
+    _config(unet_config, encoders, note, _data_of_folder(root / "unet", unet_config)),
+    params,
+    _origin(root, diffusers.dtypes(root / "unet", "unet")),
+    note.get("data", {}),
+    samples_here=bool(note) or continuous,
+  )
+
+
+def _unet_folder(root: storage.Path) -> Pretrained:
+  """A UNet by itself: something to start from, with no encoders to sample with."""
+  unet_config, params = diffusers.open_unet(root)
+  config = _config(unet_config, {}, {}, _data_of_folder(root, unet_config))
+  origin = _origin(root, diffusers.dtypes(root, "unet"))
+  return Pretrained(config, params, origin, samples_here=unet_config.temporal != "none")
+
+
+def _single_file(path: storage.Path) -> Pretrained:
+  file = stability.open_file(path)
+  origin = _origin(path, file.dtypes)
+  if "unet" not in file.kinds and file.note.get("config", {}).get("task") == "autoencoder":
+    config = configs.from_dict(configs.TrainConfig, file.note["config"])
+    return Pretrained(config, file.open("vae")[1], origin, file.note.get("data", {}))
+  unet_config, params = file.open("unet")
+  encoders = {kind: str(path) for kind in file.kinds if kind != "unet"}
+  video = unet_config.temporal != "none"
+  config = _config(unet_config, encoders, file.note, _SVD_DATA if video else {"num_frames": 1})
+  data = file.note.get("data", {})
+  return Pretrained(config, params, origin, data, samples_here=bool(file.note) or video)
+
+
+def _config(
+  unet_config: unet.UNetConfig,
+  encoders: Mapping[str, str],
+  note: Mapping[str, Any],
+  data: Mapping[str, Any],
+) -> configs.TrainConfig:
+  """The training config in an export's note; else one that says as much as the files do."""
+  values = dict(note.get("config", {}))
   values["model"] = {
     "preset": "svd",
     "dtype": values.get("model", {}).get("dtype", "float32"),
@@ -77,15 +172,30 @@ def _exported(root: storage.Path) -> Pretrained:
       name: value for name, value in dataclasses.asdict(unet_config).items() if name != "dtype"
     },
   }
-  values["encoders"] = {
-    kind: str(root / folder) if (root / folder).exists() else ""
-    for kind, folder in (("vae", "vae"), ("text", "text_encoder"), ("image", "image_encoder"))
-  }
+  values["encoders"] = {kind: encoders.get(kind, "") for kind in ("vae", "text", "image")}
   if "conditioning" not in values:
     values["conditioning"] = {"mode": _mode(unet_config)}
-  values.setdefault("data", {"path": "none"})
+  values.setdefault("data", {"path": "none", **data})
   values.setdefault("total_samples", 1)
-  return Pretrained(configs.from_dict(configs.TrainConfig, values), params, str(root))
+  return configs.from_dict(configs.TrainConfig, values)
+
+
+def _data_of_folder(folder: storage.Path, config: unet.UNetConfig) -> dict[str, Any]:
+  """What a model in the layout of diffusers makes by default."""
+  values = storage.read_json(folder / "config.json")
+  if config.temporal != "none":
+    return {**_SVD_DATA, "num_frames": values.get("num_frames") or _SVD_DATA["num_frames"]}
+  side = 8 * (values.get("sample_size") or 64)
+  return {"num_frames": 1, "height": side, "width": side}
+
+
+def _is_unet(values: Any) -> bool:
+  classes = (json_configs.VIDEO_UNET, json_configs.IMAGE_UNET)
+  return isinstance(values, dict) and values.get("_class_name") in classes
+
+
+def _origin(path: storage.Path, dtypes: str) -> str:
+  return f"{path}, {dtypes}" if dtypes else str(path)
 
 
 def _mode(config: unet.UNetConfig) -> str:

@@ -111,7 +111,7 @@ def _train_on_mesh(
     with ledger.phase("init"):
       in_place = jax.tree.map(lambda a: a.sharding, abstract)
       if config.init_from:
-        source = pretrained.load(config.init_from)
+        source = pretrained.load(config.init_from, wanted=wanted)
         params, report = warm_start(wanted, source.params, draw)
         started = jax.jit(lambda params: states.create(params, optimizer, trained))
         state = jax.device_put(started(params), in_place)

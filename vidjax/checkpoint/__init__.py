@@ -1,7 +1,7 @@
 """Checkpoints: saved whole, verified when read, resharded to any mesh, and warm starts."""
 
 from vidjax.checkpoint.checkpointer import Checkpointer
-from vidjax.checkpoint.params import restore_params
+from vidjax.checkpoint.params import Which, open_params, restore_params
 from vidjax.checkpoint.warm_start import WarmStart, warm_start
 
-__all__ = ["Checkpointer", "WarmStart", "restore_params", "warm_start"]
+__all__ = ["Checkpointer", "WarmStart", "Which", "open_params", "restore_params", "warm_start"]

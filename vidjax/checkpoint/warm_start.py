@@ -9,11 +9,11 @@ arXiv:2311.10709, section 3.3).
 
 from collections.abc import Callable, Mapping
 import dataclasses
-from typing import Any
 
 import jax
 import numpy as np
 
+from vidjax import lazy
 from vidjax.checkpoint.layout import shorten
 from vidjax.errors import CheckpointError
 
@@ -46,7 +46,7 @@ class WarmStart:
 
 def warm_start(
   wanted: Mapping[str, jax.ShapeDtypeStruct],
-  source: Mapping[str, jax.Array | np.ndarray],
+  source: lazy.Weights,
   draw: Callable[[frozenset[str]], Mapping[str, jax.Array]],
   *,
   allow_dropped: bool = False,
@@ -55,7 +55,8 @@ def warm_start(
 
   Args:
     wanted: shape, dtype and sharding (None for the default device) of each parameter.
-    source: parameters to start from (host or device arrays), cast where the dtype differs.
+    source: parameters to start from, cast where the dtype differs. Of those that are still in files
+      each device gets its part straight from there.
     draw: gives fresh values of some names, in their shardings.
     allow_dropped: whether parameters that only the source has may be left out.
 
@@ -88,12 +89,14 @@ def warm_start(
 
   fresh = sorted(wanted.keys() - source.keys())
   params = dict(draw(frozenset(fresh))) if fresh else {}
-  params |= {name: _place(source[name], wanted[name]) for name in copied}
+  size = lazy.nbytes({name: source[name] for name in copied})
+  for name in lazy.watched(copied, "loading weights", size):
+    params[name] = lazy.place(source[name], wanted[name])
   for name in widened:
     value, here = np.asarray(source[name]), wanted[name]
     new = here.shape[-2] - value.shape[-2]
     padding = [(0, 0)] * (value.ndim - 2) + [(0, new), (0, 0)]
-    params[name] = _place(np.pad(value, padding), here)
+    params[name] = lazy.place(np.pad(value, padding), here)
   report = WarmStart(tuple(copied), tuple(fresh), tuple(widened), tuple(dropped))
   return {name: params[name] for name in wanted}, report
 
@@ -103,8 +106,3 @@ def _adds_input_channels(old: tuple[int, ...], new: tuple[int, ...]) -> bool:
   return (
     len(old) == len(new) >= 2 and old[:-2] == new[:-2] and old[-1] == new[-1] and old[-2] < new[-2]
   )
-
-
-def _place(value: jax.Array | np.ndarray, like: Any) -> jax.Array:
-  """Puts `value` on the devices in the dtype and sharding of `like`."""
-  return jax.device_put(value.astype(like.dtype), like.sharding)

@@ -5,14 +5,16 @@ X channels of a context.
 """
 
 import dataclasses
-from typing import Any, Generic, TypeVar, cast
+import functools
+from typing import Any, Generic, TypeVar
 
 import jax
 
+from vidjax import lazy
 from vidjax.config import EncodersConfig
 from vidjax.encoders import clip, vae
 from vidjax.encoders.tokenizers import RANDOM_TINY
-from vidjax.interop import diffusers
+from vidjax.interop import layouts
 from vidjax.nn.params import Network, Params
 
 _TINY_SEED = 20231201
@@ -27,48 +29,48 @@ class Encoder(Generic[ConfigT]):
   Attributes:
     config: its shape.
     network: the module without values.
-    params: its float32 weights on the host, by flat name.
+    params: its float32 weights by flat name; those of a file are read when they are used.
   """
 
   config: ConfigT
   network: Network[Any]
-  params: Params
+  params: lazy.Weights
 
 
 def load_vae(spec: str) -> Encoder[vae.VAEConfig]:
-  """The autoencoder in `spec`: a diffusers folder, or "random:tiny" for untrained weights.
+  """The autoencoder in `spec`: a diffusers folder, a Stability file, or "random:tiny": untrained.
 
   Raises:
     ValueError: the folder is not an autoencoder; the message names folder and file.
   """
   if spec == RANDOM_TINY:
     return _untrained(vae.PRESETS["tiny"], vae.describe(vae.PRESETS["tiny"]))
-  config, values = diffusers.load_vae(_folder("vae", spec))
-  return Encoder(config, vae.describe(config), cast(Params, values))
+  config, values = layouts.open_network("vae", _folder("vae", spec))
+  return Encoder(config, vae.describe(config), values)
 
 
 def load_text(spec: str) -> Encoder[clip.TextConfig]:
-  """The text encoder in `spec`: a transformers folder, or "random:tiny" for untrained weights.
+  """The text encoder in `spec`: a transformers folder, a Stability file, or "random:tiny".
 
   Raises:
     ValueError: the folder is not a CLIP text encoder; the message names folder and file.
   """
   if spec == RANDOM_TINY:
     return _untrained(clip.TINY_TEXT, clip.describe_text(clip.TINY_TEXT))
-  config, values = diffusers.load_text(_folder("text", spec))
-  return Encoder(config, clip.describe_text(config), cast(Params, values))
+  config, values = layouts.open_network("text", _folder("text", spec))
+  return Encoder(config, clip.describe_text(config), values)
 
 
 def load_image(spec: str) -> Encoder[clip.VisionConfig]:
-  """The image encoder in `spec`: a transformers folder, or "random:tiny" for untrained weights.
+  """The image encoder in `spec`: a transformers folder, a Stability file, or "random:tiny".
 
   Raises:
     ValueError: the folder is not a CLIP image encoder; the message names folder and file.
   """
   if spec == RANDOM_TINY:
     return _untrained(clip.TINY_VISION, clip.describe_vision(clip.TINY_VISION))
-  config, values = diffusers.load_image(_folder("image", spec))
-  return Encoder(config, clip.describe_vision(config), cast(Params, values))
+  config, values = layouts.open_network("image", _folder("image", spec))
+  return Encoder(config, clip.describe_vision(config), values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,10 +83,13 @@ class Frozen:
 
   encoders: dict[str, Encoder[Any]]
 
-  @property
+  @functools.cached_property
   def weights(self) -> dict[str, Params]:
     """Weights of each encoder, to be placed on devices and passed through `jax.jit`."""
-    return {kind: encoder.params for kind, encoder in self.encoders.items()}
+    return {
+      kind: lazy.read_all(encoder.params, f"reading {kind} encoder")
+      for kind, encoder in self.encoders.items()
+    }
 
   @property
   def downsampling(self) -> int:

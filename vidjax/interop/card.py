@@ -1,6 +1,14 @@
 """The model card of an exported model: README.md with what it is and how to load it."""
 
 from collections.abc import Mapping
+import dataclasses
+import json
+from typing import Any
+
+from vidjax import lazy
+from vidjax.interop.parts import Parts
+
+UNKNOWN_LICENSE = "other"
 
 _VIDEO_USE = """\
 ```python
@@ -29,28 +37,99 @@ The UNet predicts v of x = latents + sigma * noise; call it with x / sqrt(sigma^
 `tokenizer/tokenizer_config.json`.
 """
 
+_ENGINE_USE = """\
+With generative-models: name `{file}` as `ckpt_path` in {config}. All tensors of the networks that
+sampling runs are in it; a message about missing keys of `conditioner.embedders.3.encoder.decoder`
+and of the text half of the image embedder is expected, for nothing of them is run.
+"""
+_SVD_YAML = "`scripts/sampling/configs/svd.yaml`"
+_OTHER_YAML = "a copy of its config for the model that has this shape"
+
+
+@dataclasses.dataclass(frozen=True)
+class Generation:
+  """What the model was trained to make: defaults of pipelines, and lines of the card.
+
+  Attributes:
+    num_frames: T.
+    height: pixels.
+    width: pixels.
+    fps: frames per second.
+  """
+
+  num_frames: int
+  height: int
+  width: int
+  fps: float
+
+
+@dataclasses.dataclass(frozen=True)
+class About:
+  """What only the one who exports knows.
+
+  Attributes:
+    rows: further lines of the table, e.g. `{"Trained for": "480 clips"}`.
+    license: of the weights, an identifier as "apache-2.0".
+    config: training config, JSON values.
+    data: fingerprint of the training data (`vidjax.data.fingerprint`), JSON values.
+  """
+
+  rows: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  license: str = UNKNOWN_LICENSE
+  config: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def diffusers_use(pipeline: str | None, folders: Mapping[str, str], generation: Generation) -> str:
+  """How diffusers loads a folder: by a pipeline, or part by part."""
+  if pipeline is None:
+    return _PARTS_USE.format(unet=folders["unet"], vae=folders["vae"])
+  values = dataclasses.asdict(generation)
+  return _VIDEO_USE.format(
+    height=values["height"],
+    width=values["width"],
+    frames=values["num_frames"],
+    fps=round(generation.fps),
+  )
+
+
+def stability_use(file: str, image_to_video: bool) -> str:
+  """How generative-models loads a file."""
+  return _ENGINE_USE.format(file=file, config=_SVD_YAML if image_to_video else _OTHER_YAML)
+
 
 def model_card(
-  pipeline: str | None, parts: Mapping[str, str], rows: Mapping[str, str], fps: float
+  library: str,
+  use: str,
+  contents: Mapping[str, str],
+  generation: Generation,
+  parts: Parts,
+  about: About,
 ) -> str:
   """The text of README.md.
 
   Args:
-    pipeline: diffusers class that loads the folder; None if there is none.
-    parts: class of each sub-folder.
-    rows: facts for the table; `Frames` and `Size` (as WIDTHxHEIGHT) are among them.
-    fps: frames per second of the clips.
+    library: code that loads it, for the header.
+    use: how it does.
+    contents: what is in the folder, and of which class.
+    generation: what the model makes.
+    parts: its networks.
+    about: see there.
   """
-  if pipeline is None:
-    use = _PARTS_USE.format(unet=parts["unet"], vae=parts["vae"])
-  else:
-    width, height = rows["Size"].split("x")
-    use = _VIDEO_USE.format(width=width, height=height, frames=rows["Frames"], fps=round(fps))
+  rows = {
+    "Parameters of the UNet": f"{lazy.nbytes(parts['unet'][1]) // 4:,}",
+    "Frames": str(generation.num_frames),
+    "Size": f"{generation.width}x{generation.height}",
+    "Frames per second": f"{generation.fps:g}",
+    **about.rows,
+    "Licence": about.license,
+  }
   facts = "\n".join(f"| {key} | {value} |" for key, value in rows.items())
-  folders = "\n".join(f"| `{folder}/` | {kind} |" for folder, kind in parts.items())
+  listing = "\n".join(f"| `{name}` | {kind} |" for name, kind in contents.items())
   return f"""\
 ---
-library_name: diffusers
+license: {about.license}
+library_name: {library}
 tags: [video-generation, vidjax]
 ---
 
@@ -60,17 +139,53 @@ tags: [video-generation, vidjax]
 |---|---|
 {facts}
 
+{_license_text(about.license)}
+
 ## Use
 
 With vidjax: `vidjax sample --model=PATH_OF_THIS_FOLDER --out=clip.mp4`, see `vidjax sample --help`.
 
 {use}
-## Folders
+## Contents
 
-| folder | class |
+| | |
 |---|---|
-{folders}
+{listing}
 
-Weights are float32, as trained. State here, before you publish it: the data and its licence, what
-the model is meant for, and what it must not be used for.
+Weights are float32, as trained.
+
+## Training data
+
+{_data_text(about.data)}
+
+## Training config
+
+{_config_text(about.config)}
+State here, before you publish it: the data and its licence, what the model is meant for, and what
+it must not be used for.
 """
+
+
+def _license_text(license: str) -> str:
+  if license == UNKNOWN_LICENSE:
+    return (
+      "**No licence was stated**: whoever exported this model has to say what may be done with it"
+      " (`vidjax export --license=NAME`). Until then, assume nothing."
+    )
+  return f"The weights are under the licence {license}."
+
+
+def _data_text(data: Mapping[str, Any]) -> str:
+  if not data:
+    return "Not known: the weights did not come from a checkpoint of vidjax."
+  rows = "\n".join(f"| {key} | {value} |" for key, value in data.items())
+  return (
+    "The fingerprint that the checkpoint carries; `content` is a hash of all records.\n\n"
+    f"| | |\n|---|---|\n{rows}"
+  )
+
+
+def _config_text(config: Mapping[str, Any]) -> str:
+  if not config:
+    return "Not known.\n"
+  return f"```json\n{json.dumps(config, indent=2)}\n```\n"

@@ -4,14 +4,14 @@ Neither library is needed: the layout is JSON and safetensors. `vidjax.interop.e
 """
 
 from collections.abc import Mapping
-import re
 
 import jax
 import numpy as np
 
-from vidjax import storage
+from vidjax import lazy, storage
 from vidjax.encoders import clip, vae
-from vidjax.interop import configs, names, safetensors
+from vidjax.interop import configs, names, safetensors, transfer
+from vidjax.interop.parts import Parts
 from vidjax.models import unet
 from vidjax.nn import params
 
@@ -19,41 +19,76 @@ from vidjax.nn import params
 DIFFUSERS_STEM, TRANSFORMERS_STEM = "diffusion_pytorch_model", "model"
 
 Arrays = dict[str, np.ndarray]
+Lazy = dict[str, lazy.LazyArray]
+FOLDERS = {"unet": "unet", "vae": "vae", "text": "text_encoder", "image": "image_encoder"}
 
 
-def load_unet(folder: storage.PathLike) -> tuple[unet.UNetConfig, Arrays]:
-  """Reads a UNet: its config, and float32 parameters by flat name.
+def open_unet(folder: storage.PathLike) -> tuple[unet.UNetConfig, Lazy]:
+  """Opens a UNet: its config, and float32 parameters by flat name that are read when used.
 
   Raises:
     ValueError: the folder is no UNet that this code has; the message names folder, file and key.
+    CheckpointError: its weights are not what its config says.
   """
   config = configs.unet_from_json(*_config(folder))
   network = params.network(lambda rngs: unet.UNet(config, rngs))
-  table = unet_table(config)
-  return config, read(folder, DIFFUSERS_STEM, network.abstract, table)
+  return config, find(folder, DIFFUSERS_STEM, network.abstract, unet_table(config))
 
 
-def load_vae(folder: storage.PathLike) -> tuple[vae.VAEConfig, Arrays]:
-  """Reads an autoencoder, see `load_unet`; `folder` may also be a pipeline with one in `vae/`."""
+def open_vae(folder: storage.PathLike) -> tuple[vae.VAEConfig, Lazy]:
+  """Opens an autoencoder, see `open_unet`; `folder` may also be a pipeline with one in `vae/`."""
   root = storage.Path(folder)
   if not (root / "config.json").exists() and (root / "vae" / "config.json").exists():
     root /= "vae"
   config = configs.vae_from_json(*_config(root))
-  return config, read(root, DIFFUSERS_STEM, vae.describe(config).abstract, vae_table(config))
+  return config, find(root, DIFFUSERS_STEM, vae.describe(config).abstract, vae_table(config))
+
+
+def open_text(folder: storage.PathLike) -> tuple[clip.TextConfig, Lazy]:
+  """Opens a CLIP text tower, see `open_unet`."""
+  config = configs.text_from_json(*_config(folder))
+  network = clip.describe_text(config)
+  return config, find(folder, TRANSFORMERS_STEM, network.abstract, names.CLIP_TEXT)
+
+
+def open_image(folder: storage.PathLike) -> tuple[clip.VisionConfig, Lazy]:
+  """Opens a CLIP image tower, see `open_unet`."""
+  config = configs.vision_from_json(*_config(folder))
+  network = clip.describe_vision(config)
+  return config, find(folder, TRANSFORMERS_STEM, network.abstract, names.CLIP_VISION)
+
+
+def open_pipeline(folder: storage.PathLike) -> Parts:
+  """All networks in the folder of a pipeline."""
+  root = storage.Path(folder)
+  openers = {"unet": open_unet, "vae": open_vae, "text": open_text, "image": open_image}
+  return {
+    kind: openers[kind](root / name) for kind, name in FOLDERS.items() if (root / name).exists()
+  }
+
+
+def load_unet(folder: storage.PathLike) -> tuple[unet.UNetConfig, Arrays]:
+  """What `open_unet` opens, read into host memory."""
+  config, weights = open_unet(folder)
+  return config, lazy.read_all(weights, "reading unet")
+
+
+def load_vae(folder: storage.PathLike) -> tuple[vae.VAEConfig, Arrays]:
+  """What `open_vae` opens, read into host memory."""
+  config, weights = open_vae(folder)
+  return config, lazy.read_all(weights, "reading vae")
 
 
 def load_text(folder: storage.PathLike) -> tuple[clip.TextConfig, Arrays]:
-  """Reads a CLIP text tower, see `load_unet`."""
-  config = configs.text_from_json(*_config(folder))
-  network = clip.describe_text(config)
-  return config, read(folder, TRANSFORMERS_STEM, network.abstract, names.CLIP_TEXT)
+  """What `open_text` opens, read into host memory."""
+  config, weights = open_text(folder)
+  return config, lazy.read_all(weights, "reading text encoder")
 
 
 def load_image(folder: storage.PathLike) -> tuple[clip.VisionConfig, Arrays]:
-  """Reads a CLIP image tower, see `load_unet`."""
-  config = configs.vision_from_json(*_config(folder))
-  network = clip.describe_vision(config)
-  return config, read(folder, TRANSFORMERS_STEM, network.abstract, names.CLIP_VISION)
+  """What `open_image` opens, read into host memory."""
+  config, weights = open_image(folder)
+  return config, lazy.read_all(weights, "reading image encoder")
 
 
 def unet_table(config: unet.UNetConfig) -> names.Table:
@@ -72,30 +107,24 @@ def read(
   abstract: Mapping[str, jax.ShapeDtypeStruct],
   table: names.Table,
 ) -> Arrays:
-  """Reads the parameters `abstract` from the weight files of a folder, as float32.
+  """What `find` finds, read into host memory."""
+  return lazy.read_all(find(folder, stem, abstract, table), f"reading {storage.Path(folder).name}")
 
-  Raises:
-    ValueError: a tensor is missing, unknown or of another shape; the message names it.
-  """
-  stored = {table.modern(name): t for name, t in safetensors.tensors(folder, stem).items()}
-  pairs = table.pairs(abstract)
-  unknown = sorted(
-    name for name in stored.keys() - set(pairs.values()) if not re.search(table.ignored, name)
-  )
-  missing = sorted(set(pairs.values()) - stored.keys())
-  if unknown or missing:
-    raise ValueError(
-      f"weights in {folder} do not fit its config.json: missing {missing[:3]} ({len(missing)} in"
-      f" all), unknown {unknown[:3]} ({len(unknown)} in all)"
-    )
-  result = {}
-  for ours, theirs in pairs.items():
-    try:
-      array = names.from_torch(ours, stored[theirs].read(), abstract[ours].shape)
-    except ValueError as exc:
-      raise ValueError(f"{folder}: tensor {theirs}: {exc}") from exc
-    result[ours] = np.ascontiguousarray(array, np.float32)
-  return result
+
+def find(
+  folder: storage.PathLike,
+  stem: str,
+  abstract: Mapping[str, jax.ShapeDtypeStruct],
+  table: names.Table,
+) -> Lazy:
+  """Finds the parameters `abstract` in the weight files of a folder, see `transfer.read`."""
+  return transfer.read(safetensors.tensors(folder, stem), abstract, table, str(folder))
+
+
+def dtypes(folder: storage.PathLike, kind: str) -> str:
+  """What to say of a folder whose weights are not all float32, see `transfer.describe_dtypes`."""
+  stem = DIFFUSERS_STEM if kind in ("unet", "vae") else TRANSFORMERS_STEM
+  return transfer.describe_dtypes(safetensors.tensors(folder, stem))
 
 
 def _config(folder: storage.PathLike) -> tuple[dict, str]:

@@ -1,20 +1,20 @@
-"""Model folders in the layout of diffusers and transformers: writing.
+"""Whole models with all that belongs to them: weights, configs, model card.
 
-Where diffusers has a pipeline for the model, its `from_pretrained` loads the folder; read by
-`vidjax.interop.diffusers`.
+In the layout of diffusers and transformers, whose `from_pretrained` loads the folder where there is
+a pipeline for the model (read by `vidjax.interop.diffusers`); or as one file in Stability's layout
+(`vidjax.interop.stability`).
 """
 
 from collections.abc import Mapping
-import dataclasses
-
-import numpy as np
+from typing import Any
 
 from vidjax import storage
 from vidjax.encoders import clip, tokenizers, vae
 from vidjax.encoders.frozen import Encoder
-from vidjax.interop import card, configs, diffusers, names, safetensors, temporal_vae
+from vidjax.interop import card, configs, diffusers, names, parts, stability, transfer
+from vidjax.interop.card import Generation
 from vidjax.interop.safetensors import MAX_SHARD_BYTES
-from vidjax.interop.temporal_vae import Weights
+from vidjax.lazy import Weights
 from vidjax.models.unet import UNetConfig
 
 VIDEO_PIPELINE = "StableVideoDiffusionPipeline"
@@ -36,23 +36,6 @@ _IMAGE_PROCESSOR = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Generation:
-  """What the model was trained to make: defaults of pipelines, and lines of the card.
-
-  Attributes:
-    num_frames: T.
-    height: pixels.
-    width: pixels.
-    fps: frames per second.
-  """
-
-  num_frames: int
-  height: int
-  width: int
-  fps: float
-
-
 def export_pipeline(
   out_dir: storage.PathLike,
   unet_config: UNetConfig,
@@ -61,10 +44,10 @@ def export_pipeline(
   generation: Generation,
   *,
   tokenizer: tokenizers.Tokenizer | None = None,
-  about: Mapping[str, str] | None = None,
+  about: card.About | None = None,
   max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> str | None:
-  """Writes a whole model.
+  """Writes a whole model, one tensor at a time.
 
   An image-to-video model with its image encoder becomes a StableVideoDiffusionPipeline; an image
   autoencoder becomes one with a temporal decoder where its shape allows that, and stays an
@@ -77,7 +60,7 @@ def export_pipeline(
     encoders: "vae", and "image" or "text".
     generation: what the model makes.
     tokenizer: of the text encoder.
-    about: further rows of the model card, e.g. `{"Trained for": "480 clips"}`.
+    about: what the model card says besides.
     max_shard_bytes: larger weight files are split.
 
   Returns:
@@ -87,11 +70,9 @@ def export_pipeline(
     ValueError: diffusers has no class for a part of the model.
   """
   root = storage.Path(out_dir)
-  pipeline = pipeline_class(unet_config, encoders)
-  vae_encoder = encoders["vae"]
-  vae_config, vae_params = vae_encoder.config, vae_encoder.params
-  if pipeline == VIDEO_PIPELINE and temporal_vae.fits(vae_config):
-    vae_config, vae_params = temporal_vae.from_image_vae(vae_config, vae_params)
+  networks = parts.for_export(unet_config, unet_params, encoders)
+  pipeline = VIDEO_PIPELINE if parts.makes_video_of_images(networks) else None
+  vae_config, vae_params = networks["vae"]
 
   sample_size = min(generation.height, generation.width) // vae_config.downsampling
   unet_json = write_unet(
@@ -99,50 +80,69 @@ def export_pipeline(
   )
   sample_size *= vae_config.downsampling
   vae_json = write_vae(root / "vae", vae_config, vae_params, sample_size)
-  parts = {
+  classes = {
     "unet": ["diffusers", unet_json["_class_name"]],
     "vae": ["diffusers", vae_json["_class_name"]],
     "scheduler": ["diffusers", configs.EULER_SCHEDULER["_class_name"]],
   }
   storage.write_json(root / "scheduler" / "scheduler_config.json", configs.EULER_SCHEDULER)
-  if "image" in encoders:
-    write_image(root / "image_encoder", encoders["image"].config, encoders["image"].params)
+  if "image" in networks:
+    write_image(root / "image_encoder", *networks["image"])
     storage.write_json(root / "feature_extractor" / "preprocessor_config.json", _IMAGE_PROCESSOR)
-    parts["image_encoder"] = ["transformers", "CLIPVisionModelWithProjection"]
-    parts["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
-  if "text" in encoders:
-    write_text(root / "text_encoder", encoders["text"].config, encoders["text"].params, tokenizer)
-    parts["text_encoder"] = ["transformers", "CLIPTextModel"]
+    classes["image_encoder"] = ["transformers", "CLIPVisionModelWithProjection"]
+    classes["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
+  if "text" in networks:
+    write_text(root / "text_encoder", *networks["text"], tokenizer)
+    classes["text_encoder"] = ["transformers", "CLIPTextModel"]
   if tokenizer is not None:
     tokenizers.save(tokenizer, root / "tokenizer")
-  index = {"_class_name": pipeline or "DiffusionPipeline", **dict(sorted(parts.items()))}
+  index = {"_class_name": pipeline or "DiffusionPipeline", **dict(sorted(classes.items()))}
   storage.write_json(root / "model_index.json", index)
 
-  rows = {
-    "Parameters of the UNet": f"{sum(np.size(v) for v in unet_params.values()):,}",
-    "Frames": str(generation.num_frames),
-    "Size": f"{generation.width}x{generation.height}",
-    "Frames per second": f"{generation.fps:g}",
-    **(about or {}),
-  }
-  text = card.model_card(
-    pipeline, {k: v[1] for k, v in sorted(parts.items())}, rows, generation.fps
-  )
+  folders = {kind: names[1] for kind, names in sorted(classes.items())}
+  use = card.diffusers_use(pipeline, folders, generation)
+  text = card.model_card("diffusers", use, folders, generation, networks, about or card.About())
   storage.write_text(root / "README.md", text)
   return pipeline
 
 
-def pipeline_class(unet_config: UNetConfig, encoders: Mapping[str, Encoder]) -> str | None:
-  """The diffusers pipeline that runs such a model, None if there is none."""
-  if unet_config.temporal == "none" or "image" not in encoders:
-    return None
-  latents = encoders["vae"].config.latent_channels
-  fits = (
-    unet_config.in_channels == 2 * latents
-    and unet_config.vector_size == 3
-    and unet_config.cross_attention_dims == (encoders["image"].config.projection_dim,)
-  )
-  return VIDEO_PIPELINE if fits else None
+def export_file(
+  out_dir: storage.PathLike,
+  unet_config: UNetConfig,
+  unet_params: Weights,
+  encoders: Mapping[str, Encoder],
+  generation: Generation,
+  note: Mapping[str, Any],
+  *,
+  tokenizer: tokenizers.Tokenizer | None = None,
+  about: card.About | None = None,
+) -> storage.Path:
+  """Writes a whole model as `model.safetensors` in Stability's layout; returns its path.
+
+  Args:
+    out_dir: folder to write; files of the same names are replaced.
+    unet_config: see `export_pipeline`, as are all that are not described here.
+    unet_params: as there.
+    encoders: as there.
+    generation: as there.
+    note: JSON values that the file's reader gets back.
+    tokenizer: as there; written beside the file, which has no room for it.
+    about: as there.
+
+  Raises:
+    ValueError: the layout has no such model.
+  """
+  root = storage.Path(out_dir)
+  networks = parts.for_export(unet_config, unet_params, encoders)
+  path = stability.write(root, networks, note)
+  if tokenizer is not None:
+    tokenizers.save(tokenizer, root / "tokenizer")
+  use = card.stability_use(path.name, parts.makes_video_of_images(networks))
+  about = about or card.About()
+  contents = {path.name: "all networks"} | ({"tokenizer": "its tokenizer"} if tokenizer else {})
+  text = card.model_card("generative-models", use, contents, generation, networks, about)
+  storage.write_text(root / "README.md", text)
+  return path
 
 
 def write_unet(
@@ -201,19 +201,5 @@ def _write(
   table: names.Table,
   max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
-  """Writes parameters as float32 in PyTorch's names and layout, one at a time.
-
-  Weights before config: a folder with a config is complete.
-  """
-  ours = {theirs: name for name, theirs in table.pairs(params).items()}
-  specs = {
-    theirs: (np.dtype(np.float32), names.torch_shape(name, params[name].shape))
-    for theirs, name in sorted(ours.items())
-  }
-  safetensors.write(
-    folder,
-    stem,
-    specs,
-    lambda theirs: names.to_torch(ours[theirs], np.asarray(params[ours[theirs]])),
-    max_shard_bytes,
-  )
+  """Writes parameters, which comes before the config: a folder with a config is complete."""
+  transfer.write(folder, stem, [transfer.Written(table, params)], max_shard_bytes=max_shard_bytes)

@@ -19,6 +19,7 @@ import numpy as np
 
 Rules = tuple[tuple[str, str], ...]
 
+NONE = r"(?!)"  # matches no name
 _LEAVES: Rules = ((r"\.(kernel|scale|embedding)$", ".weight"),)
 
 
@@ -27,14 +28,19 @@ class Table:
   """Names of one model.
 
   Attributes:
-    rules: regular expressions on our names and what they become, applied in order.
+    rules: regular expressions on our names and what they become, applied in order. A result that
+      ends in `[1/3]` is the second of three equal parts of a tensor, along its first dim.
     aliases: the same on their names, for older spellings of them in files.
     ignored: their names that hold no parameter of ours.
+    convolutions: our names of dense kernels that they store as 1x1 convolutions.
+    untransposed: our names of dense kernels that they store as (in, out), too.
   """
 
   rules: Rules
   aliases: Rules = ()
   ignored: str = r"(^|\.)position_ids$"
+  convolutions: str = NONE
+  untransposed: str = NONE
 
   def pairs(self, ours: Iterable[str]) -> dict[str, str]:
     """PyTorch's name of each of our names."""
@@ -47,7 +53,7 @@ class Table:
     return _rewrite(theirs, self.aliases)
 
 
-_TRANSFORMER: Rules = (
+TRANSFORMER: Rules = (
   (r"\.blocks\.", ".transformer_blocks."),
   (r"\.temporal_blocks\.", ".temporal_transformer_blocks."),
   (r"\.cross\.0\.attn\.", ".attn2."),
@@ -64,8 +70,8 @@ _VIDEO_BLOCKS: Rules = (
 _IMAGE_BLOCKS: Rules = ((r"\.spatial\.", "."),)
 
 # diffusers' UNetSpatioTemporalConditionModel and UNet2DConditionModel.
-VIDEO_UNET = Table((*_VIDEO_BLOCKS, *_TRANSFORMER, *_RESAMPLE))
-IMAGE_UNET = Table((*_IMAGE_BLOCKS, *_TRANSFORMER, *_RESAMPLE))
+VIDEO_UNET = Table((*_VIDEO_BLOCKS, *TRANSFORMER, *_RESAMPLE))
+IMAGE_UNET = Table((*_IMAGE_BLOCKS, *TRANSFORMER, *_RESAMPLE))
 
 _VAE: Rules = (
   *_RESAMPLE,

@@ -6,7 +6,7 @@ Written here rather than with the library of that name, which wants whole models
 local files to read, and has no bfloat16 in numpy.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 import dataclasses
 import json
 import struct
@@ -19,16 +19,18 @@ from vidjax import storage
 
 MAX_SHARD_BYTES = 10_000_000_000  # as diffusers and transformers split by default
 
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _DTYPES = {
   "F64": np.dtype(np.float64),
   "F32": np.dtype(np.float32),
   "F16": np.dtype(np.float16),
-  "BF16": np.dtype(ml_dtypes.bfloat16),
+  "BF16": BFLOAT16,
   "I64": np.dtype(np.int64),
   "I32": np.dtype(np.int32),
   "U8": np.dtype(np.uint8),
   "BOOL": np.dtype(np.bool_),
 }
+_MAX_HEADER = 100_000_000  # bytes, as in the library of that name
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
@@ -55,12 +57,20 @@ class Tensor:
 
   def read(self) -> np.ndarray:
     """The values."""
+    return self._read(0, self.nbytes, self.shape)
+
+  def rows(self, start: int, stop: int) -> np.ndarray:
+    """The values [start:stop] of the first dim; nothing else is read."""
+    row = self.nbytes // max(1, self.shape[0])
+    return self._read(start * row, (stop - start) * row, (stop - start, *self.shape[1:]))
+
+  def _read(self, offset: int, size: int, shape: tuple[int, ...]) -> np.ndarray:
     with storage.open_read(self.path) as file:
-      file.seek(self.start)
-      data = file.read(self.nbytes)
-    if len(data) != self.nbytes:
+      file.seek(self.start + offset)
+      data = file.read(size)
+    if len(data) != size:
       raise ValueError(f"{self.path} is shorter than its header says: copy it again")
-    return np.frombuffer(data, self.dtype).reshape(self.shape)
+    return np.frombuffer(data, self.dtype).reshape(shape)
 
 
 def tensors(folder: storage.PathLike, stem: str) -> dict[str, Tensor]:
@@ -82,9 +92,9 @@ def tensors(folder: storage.PathLike, stem: str) -> dict[str, Tensor]:
       missing = [name for name in files if not (root / name).exists()]
       if missing:
         raise ValueError(f"{root / missing[0]} is missing, {index.name} names it: copy it again")
-      return {name: t for file in files for name, t in _header(root / file).items()}
+      return {name: t for file in files for name, t in read_file(root / file)[0].items()}
     if single.exists():
-      return _header(single)
+      return read_file(single)[0]
   raise ValueError(f"{root / stem}.safetensors does not exist: copy the weights, as safetensors")
 
 
@@ -94,6 +104,7 @@ def write(
   specs: Mapping[str, tuple[np.dtype, tuple[int, ...]]],
   value: Callable[[str], np.ndarray],
   max_shard_bytes: int = MAX_SHARD_BYTES,
+  metadata: Mapping[str, str] | None = None,
 ) -> list[storage.Path]:
   """Writes a model, holding one tensor at a time.
 
@@ -103,6 +114,7 @@ def write(
     specs: dtype and shape of each tensor by name.
     value: gives the tensor of a name.
     max_shard_bytes: a larger model is split in files with an index.
+    metadata: texts for the header of each file.
 
   Returns:
     The files written.
@@ -111,12 +123,12 @@ def write(
   shards = _split(specs, max_shard_bytes)
   if len(shards) == 1:
     path = root / f"{stem}.safetensors"
-    _write_file(path, shards[0], specs, value)
+    _write_file(path, shards[0], specs, value, metadata)
     return [path]
   paths, weight_map = [], {}
   for number, names in enumerate(shards, 1):
     paths.append(root / f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors")
-    _write_file(paths[-1], names, specs, value)
+    _write_file(paths[-1], names, specs, value, metadata)
     weight_map |= dict.fromkeys(names, paths[-1].name)
   total = sum(_nbytes(*spec) for spec in specs.values())
   index = root / f"{stem}.safetensors.index.json"
@@ -124,23 +136,65 @@ def write(
   return [*paths, index]
 
 
-def _header(path: storage.Path) -> dict[str, Tensor]:
-  with storage.open_read(path) as file:
+def read_file(path: storage.PathLike) -> tuple[dict[str, Tensor], dict[str, str]]:
+  """Lists the tensors of one file by name, and the texts that its writer left in the header.
+
+  Raises:
+    ValueError: the file is not safetensors, is cut off, or its header contradicts itself or the
+      file; the message names the file and the tensor.
+  """
+  file_path = storage.Path(path)
+  with storage.open_read(file_path) as file:
+    size = file.seek(0, 2)
+    file.seek(0)
     prefix = file.read(8)
     length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
-    text = file.read(length) if length < 100_000_000 else b""
+    text = file.read(length) if length <= min(size - 8, _MAX_HEADER) else b""
   try:
     entries = json.loads(text)
-  except ValueError as exc:
-    raise ValueError(f"{path} is not a safetensors file: copy it again") from exc
-  entries.pop("__metadata__", None)
-  found = {}
-  for name, entry in entries.items():
-    if entry["dtype"] not in _DTYPES:
-      raise ValueError(f"{path}: tensor {name} has dtype {entry['dtype']}, which is not supported")
-    start = 8 + length + entry["data_offsets"][0]
-    found[name] = Tensor(path, _DTYPES[entry["dtype"]], tuple(entry["shape"]), start)
-  return found
+    metadata = entries.pop("__metadata__", {})
+  except (ValueError, AttributeError) as exc:
+    raise ValueError(
+      f"{path} is not a safetensors file, or only its beginning: copy it again"
+    ) from exc
+  found = {name: _tensor(file_path, name, entry, 8 + length) for name, entry in entries.items()}
+  _check_ranges(file_path, found, size)
+  return found, metadata
+
+
+def _tensor(path: storage.Path, name: str, entry: Any, base: int) -> Tensor:
+  """Checks one entry of a header."""
+  try:
+    dtype, shape = entry["dtype"], tuple(int(n) for n in entry["shape"])
+    start, end = (int(offset) for offset in entry["data_offsets"])
+  except (KeyError, TypeError, ValueError) as exc:
+    raise ValueError(f"{path}: the header entry of tensor {name} is broken: copy it again") from exc
+  if dtype not in _DTYPES:
+    raise ValueError(
+      f"{path}: tensor {name} has dtype {dtype}, which is not supported: take the file with"
+      f" float32, bfloat16 or float16 weights ({', '.join(_DTYPES)} are read)"
+    )
+  tensor = Tensor(path, _DTYPES[dtype], shape, base + start)
+  if start < 0 or min(shape, default=0) < 0 or end - start != tensor.nbytes:
+    raise ValueError(
+      f"{path}: tensor {name} has the bytes {start} to {end}, but {dtype} of shape {shape} takes"
+      f" {tensor.nbytes}: the header is broken, copy the file again"
+    )
+  return tensor
+
+
+def _check_ranges(path: storage.Path, found: Mapping[str, Tensor], size: int) -> None:
+  """Every tensor lies within the file, and no two share bytes."""
+  last, before = 0, ""
+  for name, tensor in sorted(found.items(), key=lambda item: (item[1].start, item[1].nbytes)):
+    if tensor.start < last:
+      raise ValueError(f"{path}: tensors {before} and {name} overlap: the header is broken")
+    last, before = tensor.start + tensor.nbytes, name
+  if last > size:
+    raise ValueError(
+      f"{path} is shorter than its header says: {size} bytes, tensor {before} ends at {last}:"
+      " copy it again"
+    )
 
 
 def _write_file(
@@ -148,8 +202,9 @@ def _write_file(
   names: list[str],
   specs: Mapping[str, tuple[np.dtype, tuple[int, ...]]],
   value: Callable[[str], np.ndarray],
+  metadata: Mapping[str, str] | None,
 ) -> None:
-  header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+  header: dict[str, Any] = {"__metadata__": {"format": "pt", **(metadata or {})}}
   offset = 0
   for name in names:
     dtype, shape = specs[name]
@@ -161,20 +216,12 @@ def _write_file(
   with storage.staged(path) as local, storage.writing(path):
     with storage.Path(local).open("wb") as file:
       file.write(struct.pack("<Q", len(text)) + text)
-      for chunk in _chunks(names, specs, value):
-        file.write(chunk)
-
-
-def _chunks(
-  names: list[str],
-  specs: Mapping[str, tuple[np.dtype, tuple[int, ...]]],
-  value: Callable[[str], np.ndarray],
-) -> Iterator[bytes]:
-  for name in names:
-    dtype, shape = specs[name]
-    array = value(name)
-    assert array.shape == shape, f"{name}: {array.shape}, announced as {shape}"
-    yield np.ascontiguousarray(array, dtype).tobytes()
+      for name in names:
+        dtype, shape = specs[name]
+        array = value(name)
+        assert array.shape == shape, f"{name}: {array.shape}, announced as {shape}"
+        # Not `tobytes`, which would hold the tensor once more.
+        file.write(np.ascontiguousarray(array, dtype).reshape(-1).view(np.uint8).data)
 
 
 def _split(

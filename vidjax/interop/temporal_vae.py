@@ -1,15 +1,12 @@
 """An image autoencoder as SVD's one with a temporal decoder, without changing what it computes."""
 
-from collections.abc import Mapping
 import dataclasses
 
-import jax
 import numpy as np
 
 from vidjax.encoders.vae import VAEConfig, describe
+from vidjax.lazy import Weights
 from vidjax.nn.norm import GROUPS
-
-Weights = Mapping[str, np.ndarray | jax.Array]
 
 
 def fits(config: VAEConfig) -> bool:
