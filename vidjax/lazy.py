@@ -51,8 +51,9 @@ class LazyArray:
     """Size in bytes."""
     return self.size * self.dtype.itemsize
 
-  def __getitem__(self, index: Index) -> np.ndarray:
+  def __getitem__(self, index: Index | slice) -> np.ndarray:
     """Reads a part: slices without steps; dims that are not named are whole."""
+    index = index if isinstance(index, tuple) else (index,)
     index += (slice(None),) * (self.ndim - len(index))
     bounds = [part.indices(size) for part, size in zip(index, self.shape, strict=True)]
     assert all(step == 1 for _, _, step in bounds), "slices have no steps here"

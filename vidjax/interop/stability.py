@@ -137,7 +137,7 @@ class File:
     what, where = _KINDS[kind], f"{self.path} ({kind})"
     tensors = self._tensors_of(kind)
     if not tensors:
-      raise ValueError(f"{self.path} has no tensors {' or '.join(what.prefixes)}*, so no {kind}")
+      raise ValueError(f"{self.path} has no tensors {'* or '.join(what.prefixes)}*, so no {kind}")
     if kind in self.part_configs:
       config = vidjax_config.from_dict(what.config, self.part_configs[kind])
     else:

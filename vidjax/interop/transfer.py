@@ -107,13 +107,8 @@ def write(
     max_shard_bytes: larger models are split in files with an index.
     metadata: texts for the header.
   """
-  sources: dict[str, tuple[Written, list[str]]] = {}  # tensor -> our names of its parts, in order
-  for model in models:
-    for ours, theirs in sorted(model.table.pairs(model.params).items(), key=lambda pair: pair[1]):
-      name = model.prefix + _place(theirs).name
-      assert name not in sources or sources[name][0] is model, f"{name} is written twice"
-      sources.setdefault(name, (model, []))[1].append(ours)
-  specs = {name: (np.dtype(np.float32), _shape(*sources[name])) for name in sorted(sources)}
+  sources = _sources(models)
+  specs = {name: (np.dtype(np.float32), shape) for name, shape in file_shapes(models).items()}
 
   def value(name: str) -> np.ndarray:
     model, parts = sources[name]
@@ -131,10 +126,27 @@ def write(
   assert next(progress, None) is None, "all tensors are written"
 
 
+def file_shapes(models: Sequence[Written]) -> dict[str, tuple[int, ...]]:
+  """Shape of each tensor by its name in the file, in the file's order."""
+  sources = _sources(models)
+  return {name: _shape(*sources[name]) for name in sorted(sources)}
+
+
 def describe_dtypes(stored: Mapping[str, safetensors.Tensor]) -> str:
   """What is said of files that hold other than float32, e.g. "float16 as float32"; else ""."""
   kinds = {tensor.dtype.name for tensor in stored.values() if tensor.dtype in _CONVERTED}
   return f"{' and '.join(sorted(kinds))} as float32" if kinds else ""
+
+
+def _sources(models: Sequence[Written]) -> dict[str, tuple[Written, list[str]]]:
+  """Our names of the parts of each tensor, in their order."""
+  sources: dict[str, tuple[Written, list[str]]] = {}
+  for model in models:
+    for ours, theirs in sorted(model.table.pairs(model.params).items(), key=lambda pair: pair[1]):
+      name = model.prefix + _place(theirs).name
+      assert name not in sources or sources[name][0] is model, f"{name} is written twice"
+      sources.setdefault(name, (model, []))[1].append(ours)
+  return sources
 
 
 def _place(theirs: str) -> _Place:
