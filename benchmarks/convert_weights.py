@@ -5,8 +5,8 @@
 Writes a UNet with random weights, drawn tensor by tensor, as diffusers; converts that to
 Stability's layout and back; checks that the same bytes come back; loads it onto eight CPU devices,
 each of which gets its shards only. Prints a table: wall time, and the peak of anonymous memory
-(RssAnon of /proc/self/status, sampled; what files are in the page cache is not counted). Needs Linux
-and, for SVD, 19 GB of disk in DIR and 8 GB of memory. What it writes is removed at the end.
+(RssAnon of /proc/self/status, sampled; what files are in the page cache is not counted). Needs
+Linux and, for SVD, 19 GB of disk in DIR and 8 GB of memory. What it writes is removed at the end.
 """
 
 from collections.abc import Callable, Iterator

@@ -54,19 +54,20 @@ def unet_table(config: UNetConfig) -> Table:
       f"model.cross_attention_dims={config.cross_attention_dims}: Stability's layout has one"
       " context only"
     )
-  levels, depth = len(config.block_out_channels), config.layers_per_block
+  depths, levels = config.layers_per_block, len(config.block_out_channels)
   blocks: list[tuple[str, str]] = []
+  down, up = 1, 0  # numbers of the next blocks; the first on the way down is the input layer
   for level in range(levels):
-    first = (depth + 1) * level  # blocks of the levels before; the input layer is one more
-    for i in range(depth):
-      blocks += _numbered("down", level, i, f"input_blocks.{first + i + 1}")
-    blocks.append(
-      (rf"^down_blocks\.{level}\.downsample\.conv\.", f"input_blocks.{first + depth + 1}.0.op.")
-    )
-    for i in range(depth + 1):
-      blocks += _numbered("up", level, i, f"output_blocks.{first + i}")
-    place = 2 if config.attention[levels - 1 - level] else 1
-    blocks.append((rf"^up_blocks\.{level}\.upsample\.", f"output_blocks.{first + depth}.{place}."))
+    for i in range(depths[level]):
+      blocks += _numbered("down", level, i, f"input_blocks.{down + i}")
+    down += depths[level] + 1
+    blocks.append((rf"^down_blocks\.{level}\.downsample\.conv\.", f"input_blocks.{down - 1}.0.op."))
+    mirrored = levels - 1 - level
+    for i in range(depths[mirrored] + 1):
+      blocks += _numbered("up", level, i, f"output_blocks.{up + i}")
+    up += depths[mirrored] + 1
+    place = 2 if config.attention[mirrored] else 1
+    blocks.append((rf"^up_blocks\.{level}\.upsample\.", f"output_blocks.{up - 1}.{place}."))
   return Table((*_UNET_BLOCK, *_UNET_ENDS, *_MIDDLE, *blocks, *_OVER_TIME, *TRANSFORMER))
 
 

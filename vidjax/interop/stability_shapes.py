@@ -42,11 +42,10 @@ def unet_config(shapes: Shapes, where: str) -> UNetConfig:
       depths.append(0)
     fresh_level = False
     depths[-1] += 1
-  if len(set(depths)) != 1:
-    raise ValueError(f"{where}: levels of {depths} blocks are not supported, all need as many")
   odd = [width for width in widths if width % _HEAD_WIDTH]
   if odd:
     raise ValueError(f"{where}: a UNet of width {odd[0]}, not of heads that are {_HEAD_WIDTH} wide")
+  depth = _count(shapes, r"middle_block\.1\.transformer_blocks\.(\d+)\.")
   vector = shapes.get("label_emb.0.0.weight", (0, 0))[1]
   temporal = any(".time_stack." in name for name in shapes)
   return UNetConfig(
@@ -55,8 +54,8 @@ def unet_config(shapes: Shapes, where: str) -> UNetConfig:
     block_out_channels=tuple(widths),
     num_attention_heads=tuple(width // _HEAD_WIDTH for width in widths),
     attention=tuple(attention),
-    layers_per_block=depths[0],
-    transformer_layers_per_block=_count(shapes, r"middle_block\.1\.transformer_blocks\.(\d+)\."),
+    layers_per_block=tuple(depths),
+    transformer_layers_per_block=(depth,) * len(widths),  # another depth shows as unknown tensors
     cross_attention_dims=(
       _get(shapes, "middle_block.1.transformer_blocks.0.attn2.to_k.weight", where)[1],
     ),

@@ -1,12 +1,11 @@
 """Models in one file, in Stability's layout: names, shapes, values, and files that are wrong."""
 
 import dataclasses
-import importlib.util
 import json
-import pathlib
 
 import numpy as np
 import pytest
+import stability_reference_names as reference
 
 from vidjax import lazy
 from vidjax.encoders import clip, frozen, vae
@@ -17,18 +16,14 @@ from vidjax.interop import stability_shapes as shapes
 from vidjax.models.unet import PRESETS, UNet
 from vidjax.nn.params import network
 
-_spec = importlib.util.spec_from_file_location(
-  "reference_names", pathlib.Path(__file__).with_name("reference_names.py")
-)
-reference = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(reference)
-
 # Heads are 64 wide and levels have two blocks, as in all of Stability's models.
 SMALL = dataclasses.replace(
   PRESETS["svd"],
   block_out_channels=(64, 128),
   num_attention_heads=(1, 2),
   attention=(True, False),
+  layers_per_block=(2, 2),
+  transformer_layers_per_block=(1, 1),
   cross_attention_dims=(32,),
 )
 SMALL_IMAGE = dataclasses.replace(SMALL, in_channels=4, temporal="none", vector_size=0)
