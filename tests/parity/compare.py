@@ -114,7 +114,8 @@ def randomize(model: torch.nn.Module, seed: Seed, *, faint: bool = False) -> Non
       value = torch.from_numpy(rng.standard_normal(tuple(parameter.shape), np.float32)) * std
       if vector:
         value += 0.5
-      if faint and any(layer in name for layer in _BEFORE_NORMS):
+      is_bias = vector and "norm" not in name and "mix_factor" not in name
+      if faint and (is_bias or any(layer in name for layer in _BEFORE_NORMS)):
         value *= FAINT
       parameter.copy_(value)
   model.eval()

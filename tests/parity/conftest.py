@@ -23,7 +23,7 @@ for library in (diffusers_logging, transformers_logging):
   library.set_verbosity_error()
   library.disable_progress_bar()
 
-Save = Callable[[torch.nn.Module], pathlib.Path]
+Save = Callable[..., pathlib.Path]
 _RECORD = pytest.StashKey[compare.Record]()
 
 
@@ -47,9 +47,18 @@ def pytest_terminal_summary(terminalreporter, config):
 
 @pytest.fixture
 def save(tmp_path) -> Save:
-  """Fills a PyTorch model with random weights, zero layers included, and saves it."""
+  """Fills a PyTorch model with random weights, zero layers included, and saves it.
 
-  def run(model: torch.nn.Module) -> pathlib.Path:
+  With a seed, it does so as `compare.randomize`.
+  """
+
+  def run(
+    model: torch.nn.Module, seed: compare.Seed | None = None, faint: bool = False
+  ) -> pathlib.Path:
+    if seed is not None:
+      compare.randomize(model, seed, faint=faint)
+      model.save_pretrained(tmp_path)
+      return tmp_path
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
       for parameter in model.parameters():

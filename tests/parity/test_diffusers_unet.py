@@ -1,22 +1,46 @@
 """The UNet against diffusers' UNetSpatioTemporalConditionModel and UNet2DConditionModel."""
 
+import dataclasses
+import functools
+
 import diffusers
 import jax
+import numpy as np
 import pytest
 import torch
 
-from tests.parity.compare import clip, close, draw, frames
+from tests.parity.compare import FAINT, GRADIENT, MODEL, clip, draw, frames, repeated
 from vidjax.interop import diffusers as layout
+from vidjax.interop import names
 from vidjax.models.unet import UNet
 from vidjax.nn.params import network
 
-CONTEXT = 24
+B, T, H, W, L, CONTEXT = 2, 3, 7, 6, 5, 24  # 7 is odd: resolutions do not divide
+BFLOAT16 = 0.05  # largest deviation of bfloat16 compute, as a share of the largest value
 
 
-def run(folder, *inputs, **options):
-  config, params = layout.load_unet(folder)
-  net = network(lambda rngs: UNet(config, rngs))
-  return jax.jit(lambda params, *inputs: net.bind(params)(*inputs, **options))(params, *inputs)
+@functools.cache
+def network_of(config):
+  return network(lambda rngs: UNet(config, rngs))
+
+
+@functools.cache
+def forward(config, image_only=False):
+  net = network_of(config)
+  return jax.jit(lambda params, *inputs: net.bind(params)(*inputs, image_only=image_only))
+
+
+@functools.cache
+def with_gradients(config):
+  """(params, cotangent, *inputs) -> (output, gradient of <cotangent, output> for each weight)."""
+  net = network_of(config)
+
+  def inner_product(params, cotangent, *inputs):
+    y = net.bind(params)(*inputs)
+    return (cotangent * y).sum(), y
+
+  gradient = jax.grad(inner_product, has_aux=True)
+  return jax.jit(lambda *args: gradient(*args)[::-1])
 
 
 def video_model():
@@ -25,59 +49,93 @@ def video_model():
     block_out_channels=(32, 64),
     down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
     up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
-    layers_per_block=2,
+    layers_per_block=(2, 1),
     cross_attention_dim=CONTEXT,
     num_attention_heads=(2, 4),
-    addition_time_embed_dim=16,
-    projection_class_embeddings_input_dim=48,
+    addition_time_embed_dim=32,
+    projection_class_embeddings_input_dim=96,
   )
 
 
-@pytest.mark.parametrize(
-  ("tokens", "height"),
-  [pytest.param(1, 8, id="image token"), pytest.param(5, 7, id="text tokens, odd height")],
-)
-def test_video_unet(save, tokens, height):
+def video_inputs(seed, faint=False):
+  x = draw([seed, 1], B, T, H, W, 8) * np.float32(FAINT if faint else 1)
+  vector = abs(draw([seed, 2], B, 3)) * np.float32([6, 60, 0.02])
+  return x, draw([seed, 3], B), (draw([seed, 4], B, L, CONTEXT),), vector
+
+
+def run_theirs(model, x, c_noise, contexts, vector):
+  return model(clip(x), *(torch.tensor(a) for a in (c_noise, contexts[0], vector))).sample
+
+
+@pytest.mark.parametrize("faint", [False, True], ids=["", "faint"])
+def test_video_unet(record, save, faint):
   model = video_model()
-  folder = save(model)
-  x, context = draw(0, 2, 3, height, 6, 8), draw(1, 2, tokens, CONTEXT)
-  c_noise, vector = draw(2, 2), abs(draw(3, 2, 3)) * [6, 127, 0.02]
-  vector = vector.astype("float32")
-  ours = run(folder, x, c_noise, (context,), vector)
-  with torch.no_grad():
-    theirs = model(clip(x), *(torch.tensor(a) for a in (c_noise, context, vector))).sample
-  close(ours, theirs)
+  config, params = layout.load_unet(save(model, [record.seed, 0], faint))
+  inputs = video_inputs(record.seed, faint)
+  cotangent = draw([record.seed, 5], B, T, H, W, 4)
+  theirs = run_theirs(model, *inputs)
+  (torch.tensor(cotangent) * theirs.movedim(-3, -1)).sum().backward()
+
+  ours, gradients = with_gradients(config)(params, cotangent, *inputs)
+  suffix = " (faint)" if faint else ""
+  record.check(f"model: video UNet{suffix}", ours, theirs, MODEL)
+  their_weights = dict(model.named_parameters())
+  pairs = layout.unet_table(config).pairs(params)
+  assert set(pairs.values()) == their_weights.keys()
+  for name, gradient in gradients.items():
+    wanted = their_weights[pairs[name]].grad
+    assert wanted is not None, name
+    wanted = names.from_torch(name, wanted.numpy(), gradient.shape)
+    record.check(f"model: gradients of the video UNet{suffix}", gradient, wanted, GRADIENT)
 
 
-def test_image_unet(save):
+def test_image_only_skips_the_temporal_layers_of_a_video_model(record, save):
+  model = video_model()
+  config, params = layout.load_unet(save(model, [record.seed, 0]))
+  inputs = video_inputs(record.seed)
+  as_video = run_theirs(model, *inputs).detach()
+  for block in model.down_blocks:  # the indicator is one tensor, handed to all blocks
+    block.register_forward_pre_hook(_mark_as_images, with_kwargs=True)
+  theirs = run_theirs(model, *inputs).detach()
+  assert (theirs - as_video).abs().max() > 0.1 * theirs.abs().max()
+  ours = forward(config, image_only=True)(params, *inputs)
+  record.check("model: video UNet, image only", ours, theirs, MODEL)
+
+
+def _mark_as_images(module, args, kwargs):
+  kwargs["image_only_indicator"].fill_(1)
+
+
+def test_bfloat16_deviates_by_a_bounded_share(record, save):
+  model = video_model()
+  config, params = layout.load_unet(save(model, [record.seed, 0]))
+  inputs = video_inputs(record.seed)
+  theirs = run_theirs(model, *inputs)
+  ours = forward(dataclasses.replace(config, dtype="bfloat16"))(params, *inputs)
+  assert ours.dtype == np.float32
+  record.check("model: video UNet, bfloat16 against float32", ours, theirs, BFLOAT16)
+
+
+@pytest.mark.parametrize("faint", [False, True], ids=["", "faint"])
+def test_image_unet(record, save, faint):
+  """With the options of Stable Diffusion 2.1, and depths that differ between levels."""
   model = diffusers.UNet2DConditionModel(
     block_out_channels=(32, 64),
     down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
     up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-    layers_per_block=2,
+    layers_per_block=(1, 2),
+    transformer_layers_per_block=(2, 1),
     cross_attention_dim=CONTEXT,
     attention_head_dim=(2, 4),
     use_linear_projection=True,
+    upcast_attention=True,
   )
-  folder = save(model)
-  x, context, c_noise = draw(0, 2, 1, 8, 6, 4), draw(1, 2, 5, CONTEXT), draw(2, 2)
-  ours = run(folder, x, c_noise, (context,))
+  config, params = layout.load_unet(save(model, [record.seed, 0], faint))
+  assert config.layers_per_block == (1, 2)
+  assert config.transformer_layers_per_block == (2, 1)
+  x = draw([record.seed, 1], B, T, H, W, 4) * np.float32(FAINT if faint else 1)
+  step, context = np.float32([37, 981]), draw([record.seed, 2], B, L, CONTEXT)
+  ours = forward(config)(params, x, step, (context,))
   with torch.no_grad():
-    theirs = model(frames(x), torch.tensor(c_noise), torch.tensor(context)).sample
-  close(ours, theirs)
-
-
-def test_image_only_skips_the_temporal_layers_of_a_video_model(save, tmp_path):
-  """With every mix factor at the spatial end, PyTorch's video model is an image model, too."""
-  model = video_model()
-  save(model)
-  with torch.no_grad():
-    for name, parameter in model.named_parameters():
-      if name.endswith("mix_factor"):
-        parameter.fill_(100.0)  # its sigmoid is 1
-  x, context = draw(0, 2, 3, 8, 6, 8), draw(1, 2, 1, CONTEXT)
-  c_noise, vector = draw(2, 2), draw(3, 2, 3)
-  ours = run(tmp_path, x, c_noise, (context,), vector, image_only=True)
-  with torch.no_grad():
-    theirs = model(clip(x), *(torch.tensor(a) for a in (c_noise, context, vector))).sample
-  close(ours, theirs)
+    theirs = model(frames(x), repeated(step, T), repeated(context, T)).sample
+  record.check(f"model: image UNet{' (faint)' if faint else ''}", ours, theirs, MODEL)

@@ -1,24 +1,43 @@
 """The autoencoders against diffusers' AutoencoderKL and AutoencoderKLTemporalDecoder."""
 
+import functools
+
 import diffusers
 import jax
 import numpy as np
+import pytest
 import torch
 
-from tests.parity.compare import close, draw, frames
+from tests.parity.compare import FAINT, MODEL, close, draw, frames
 from vidjax.encoders import vae
 from vidjax.interop import diffusers as layout
 from vidjax.interop import export, temporal_vae
 
 SHAPE = (2, 3, 8, 12, 3)
+REGIMES = pytest.mark.parametrize("faint", [False, True], ids=["", "faint"])
 
 
-def bound(folder):
-  config, params = layout.load_vae(folder)
-  return vae.describe(config), params
+@functools.cache
+def program(config):
+  """(params, x, z) -> moments of x, and decoded z."""
+  net = vae.describe(config)
+
+  def run(params, x, z):
+    bound = net.bind(params)
+    return *bound.encode_moments(x), bound.decode(z)
+
+  return jax.jit(run)
 
 
-def test_image_autoencoder(save):
+def inputs(record, faint):
+  scale = np.float32(FAINT if faint else 1)
+  return np.tanh(draw([record.seed, 1], *SHAPE)) * scale, draw(
+    [record.seed, 2], 2, 3, 4, 6, 4
+  ) * scale
+
+
+@REGIMES
+def test_image_autoencoder(record, save, faint):
   model = diffusers.AutoencoderKL(
     down_block_types=("DownEncoderBlock2D",) * 2,
     up_block_types=("UpDecoderBlock2D",) * 2,
@@ -26,29 +45,32 @@ def test_image_autoencoder(save):
     norm_num_groups=8,
     layers_per_block=1,
   )
-  net, params = bound(save(model))
-  x = np.tanh(draw(0, *SHAPE))
+  config, params = layout.load_vae(save(model, [record.seed, 0], faint))
+  x, z = inputs(record, faint)
+  mean, log_var, decoded = program(config)(params, x, z)
   with torch.no_grad():
     posterior = model.encode(frames(x)).latent_dist
-    decoded = model.decode(posterior.mean).sample
-  mean, log_var = jax.jit(lambda p, x: net.bind(p).encode_moments(x))(params, x)
-  close(mean, posterior.mean)
-  close(log_var, posterior.logvar)
-  close(jax.jit(lambda p, z: net.bind(p).decode(z))(params, mean), decoded, atol=5e-5)
+    theirs = model.decode(frames(z)).sample
+  suffix = " (faint)" if faint else ""
+  record.check(f"model: AutoencoderKL, mean{suffix}", mean, posterior.mean, MODEL)
+  record.check(f"model: AutoencoderKL, log variance{suffix}", log_var, posterior.logvar, MODEL)
+  record.check(f"model: AutoencoderKL, decoded{suffix}", decoded, theirs, MODEL)
 
 
-def test_temporal_decoder(save):
+@REGIMES
+def test_temporal_decoder(record, save, faint):
   model = diffusers.AutoencoderKLTemporalDecoder(
     down_block_types=("DownEncoderBlock2D",) * 2, block_out_channels=(32, 32), layers_per_block=2
   )
-  net, params = bound(save(model))
-  x = np.tanh(draw(0, *SHAPE))
+  config, params = layout.load_vae(save(model, [record.seed, 0], faint))
+  x, z = inputs(record, faint)
+  mean, _, decoded = program(config)(params, x, z)
   with torch.no_grad():
-    mean = model.encode(frames(x)).latent_dist.mean
-    decoded = model.decode(mean, num_frames=SHAPE[1]).sample
-  ours = jax.jit(lambda p, x: net.bind(p).encode_mode(x))(params, x)
-  close(ours, mean)
-  close(jax.jit(lambda p, z: net.bind(p).decode(z))(params, ours), decoded, atol=5e-5)
+    expected = model.encode(frames(x)).latent_dist.mean
+    theirs = model.decode(frames(z), num_frames=SHAPE[1]).sample
+  suffix = " (faint)" if faint else ""
+  record.check(f"model: AutoencoderKLTemporalDecoder, mean{suffix}", mean, expected, MODEL)
+  record.check(f"model: AutoencoderKLTemporalDecoder, decoded{suffix}", decoded, theirs, MODEL)
 
 
 def test_an_image_autoencoder_with_temporal_decoder_computes_the_same(tmp_path):

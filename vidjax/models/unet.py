@@ -1,7 +1,12 @@
 """The denoising UNet: one model for images and videos, for every conditioning.
 
 Names of spatial parameters are equal with and without temporal layers, so an image model starts a
-video model by name. Source: SVD (arXiv 2311.15127), appendix D.2; Stable Diffusion 2.1.
+video model by name; new layers start as the identity. Every parameter of the temporal layers
+"conv1d" has "temporal" in its name: `optimizer.train_only=("*temporal*",)` trains them alone. SVD's
+need "*time_pos_embed*" and "*time_mixer*" beside it.
+
+Sources: SVD (arXiv 2311.15127), appendix D.2; Stable Diffusion 2.1; for PixelDance, Emu Video and
+Gen-1 see `vidjax.models.factorized`.
 
 B batch, T frames, H W latent height and width, C channels, E channels of the time embedding,
 V numbers of the condition vector, L context tokens, X channels of a context.
@@ -73,7 +78,10 @@ class UNet(nnx.Module):
     self.time_embedding = EmbeddingMLP(widths[0], embed_channels, rngs=rngs)
     vector_channels = config.vector_size * config.vector_embed_dim
     self.add_embedding = (
-      EmbeddingMLP(vector_channels, embed_channels, rngs=rngs) if vector_channels else None
+      # Zero at first, so that a model started from one without a vector computes what that did.
+      EmbeddingMLP(vector_channels, embed_channels, zero_init=True, rngs=rngs)
+      if vector_channels
+      else None
     )
 
     down_blocks, skips, width = [], [widths[0]], widths[0]
