@@ -9,6 +9,24 @@ from vidjax.models.unet import UNetConfig
 
 Json = dict[str, Any]
 
+# What changes a UNet's result without changing its weights: other values are other models.
+_UNET_FIXED: dict[str, tuple[Any, ...]] = {
+  "norm_num_groups": (32,),
+  "norm_eps": (1e-5,),
+  "act_fn": ("silu",),
+  "flip_sin_to_cos": (True,),
+  "freq_shift": (0,),
+  "center_input_sample": (False,),
+  "downsample_padding": (1,),
+  "mid_block_scale_factor": (1,),
+  "only_cross_attention": (False,),
+  "dual_cross_attention": (False,),
+  "resnet_time_scale_shift": ("default",),
+  "resnet_skip_time_act": (False,),
+  "time_embedding_type": ("positional",),
+  "attention_type": ("default",),
+}
+
 VIDEO_UNET = "UNetSpatioTemporalConditionModel"
 IMAGE_UNET = "UNet2DConditionModel"
 IMAGE_VAE = "AutoencoderKL"
@@ -100,7 +118,7 @@ def unet_from_json(values: Mapping[str, Any], where: str) -> UNetConfig:
     ValueError: it is a model that this code does not have; the message names file and key.
   """
   known = (VIDEO_UNET, IMAGE_UNET)
-  _require(values, where, {"_class_name": known, "norm_num_groups": (32,), "act_fn": ("silu",)})
+  _require(values, where, {"_class_name": known, **_UNET_FIXED})
   video = values["_class_name"] == VIDEO_UNET
   levels = len(values["block_out_channels"])
   heads = values.get("num_attention_heads") or values.get("attention_head_dim", 8)

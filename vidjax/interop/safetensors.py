@@ -153,7 +153,7 @@ def read_file(path: storage.PathLike) -> tuple[dict[str, Tensor], dict[str, str]
   try:
     entries = json.loads(text)
     metadata = entries.pop("__metadata__", {})
-  except (ValueError, AttributeError) as exc:
+  except (ValueError, AttributeError, TypeError) as exc:
     raise ValueError(
       f"{path} is not a safetensors file, or only its beginning: copy it again"
     ) from exc

@@ -126,6 +126,35 @@ def test_weights_that_do_not_fit_are_named(tmp_path):
     diffusers.load_vae(tmp_path)
 
 
+@pytest.mark.parametrize(
+  ("key", "value"),
+  [("flip_sin_to_cos", False), ("only_cross_attention", True), ("norm_eps", 1e-6)],
+)
+def test_a_config_of_another_model_is_refused(key, value):
+  """None of these changes a tensor: only the config tells."""
+  values = configs.unet_to_json(IMAGE, num_frames=1, sample_size=8)
+  assert configs.unet_from_json(values, "here") == IMAGE
+  with pytest.raises(ValueError, match=f"here: {key}={value} is not supported"):
+    configs.unet_from_json({**values, key: value}, "here")
+
+
+def test_a_config_that_contradicts_its_weights_is_refused(tmp_path):
+  params = unet_weights(IMAGE)
+  export.write_unet(tmp_path, IMAGE, params, 1, 8)
+  path = tmp_path / "config.json"
+  values = json.loads(path.read_text())
+  path.write_text(json.dumps({**values, "cross_attention_dim": 48}))
+  with pytest.raises(CheckpointError) as error:
+    diffusers.load_unet(tmp_path)
+  for text in (
+    "of another shape or kind",
+    "attn2.to_k.weight is (64, 64) in the file, (64, 48) by the config",
+    "Take config and weights of the same model",
+    str(tmp_path),
+  ):
+    assert text in str(error.value)
+
+
 def test_what_diffusers_has_no_class_for_is_refused():
   two = dataclasses.replace(TINY, cross_attention_dims=(64, 32))
   with pytest.raises(ValueError, match="one context only"):

@@ -1,6 +1,7 @@
 """Our safetensors files against the library of that name."""
 
 import json
+import struct
 
 import ml_dtypes
 import numpy as np
@@ -76,6 +77,61 @@ def test_broken_files_are_named(tmp_path):
   path.write_bytes(path.read_bytes()[:-8])
   with pytest.raises(ValueError, match=r"shorter than its header says"):
     read(tmp_path)
+
+
+def header(path, change):
+  """Rewrites the header of a file."""
+  content = path.read_bytes()
+  length = struct.unpack("<Q", content[:8])[0]
+  entries = json.loads(content[8 : 8 + length])
+  text = json.dumps(change(entries)).encode()
+  path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
+
+
+def replaced(name, **values):
+  return lambda entries: {**entries, name: {**entries[name], **values}}
+
+
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (replaced("b", data_offsets=[40, 44]), "tensors a.weight and b overlap"),
+    (replaced("c", data_offsets=[400, 440]), "shorter than its header says.*c ends at"),
+    (replaced("b", data_offsets=[-4, 0]), "tensor b has the bytes -4 to 0.*copy the file again"),
+    (replaced("b", data_offsets=[52, 48]), "tensor b has the bytes 52 to 48"),
+    (
+      replaced("b", shape=[3]),
+      r"tensor b has the bytes 48 to 52, but F32 of shape \(3,\) takes 12",
+    ),
+    (replaced("b", shape=[-1]), "the header is broken"),
+    (replaced("b", data_offsets=[1]), "the header entry of tensor b is broken"),
+    (replaced("b", dtype="F8_E4M3"), "tensor b has dtype F8_E4M3.*take the file with float32"),
+    (lambda entries: {"b": 3}, "the header entry of tensor b is broken"),
+    (lambda entries: ["b"], "is not a safetensors file"),
+  ],
+)
+def test_headers_that_contradict_themselves_are_refused(tmp_path, change, message):
+  ours.write(tmp_path, "model", SPECS, ARRAYS.__getitem__)
+  path = tmp_path / "model.safetensors"
+  header(path, change)
+  with pytest.raises(ValueError, match=message) as error:
+    ours.read_file(path)
+  assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff" * 64, struct.pack("<Q", 9) + b"{}"])
+def test_garbage_is_refused_without_reading_it(tmp_path, content):
+  path = tmp_path / "model.safetensors"
+  path.write_bytes(content)
+  with pytest.raises(ValueError, match="is not a safetensors file, or only its beginning"):
+    ours.read_file(path)
+
+
+def test_rows_of_a_tensor(tmp_path):
+  ours.write(tmp_path, "model", SPECS, ARRAYS.__getitem__, metadata={"note": "text"})
+  found, metadata = ours.read_file(tmp_path / "model.safetensors")
+  np.testing.assert_array_equal(found["a.weight"].rows(1, 3), ARRAYS["a.weight"][1:3])
+  assert metadata == {"format": "pt", "note": "text"}
 
 
 def test_an_interrupted_write_leaves_the_old_file(tmp_path):
