@@ -159,7 +159,7 @@ def _export_pipeline(loaded: pretrained.Pretrained, out: str, note: dict[str, An
     seen = config.total_steps * config.batch_size
     rows |= {"Trained for": f"{seen:,} samples", "Data": config.data.path}
   about = card.About(rows, note["license"], note["config"] if loaded.data else {}, note["data"])
-  tokenizer = tokenizers.load(config.encoders.text) if "text" in encoders else None
+  tokenizer = _tokenizer(config.encoders.text) if "text" in encoders else None
   shape = denoising.unet_config(config)
   if note["format"] == "stability":
     path = layout.export_file(
@@ -175,6 +175,17 @@ def _export_pipeline(loaded: pretrained.Pretrained, out: str, note: dict[str, An
     if pipeline
     else "diffusers has no pipeline for this model: load its parts one by one"
   )
+
+
+def _tokenizer(spec: str) -> tokenizers.Tokenizer | None:
+  """The tokenizer of a text encoder; a file has no room for one, and may have none beside it."""
+  try:
+    return tokenizers.load(spec)
+  except ValueError:
+    if not spec.endswith(".safetensors"):
+      raise
+    console.line(f"no tokenizer/ beside {spec}, so none is written: copy the model's into --out")
+    return None
 
 
 def main() -> None:

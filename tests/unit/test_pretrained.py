@@ -5,6 +5,7 @@ import json
 import pickle
 
 import jax
+from miniature_job import run_vidjax
 import numpy as np
 import pytest
 
@@ -372,6 +373,23 @@ def test_pickles_are_not_read(tmp_path, suffix):
     pretrained.load(str(path))
   with pytest.raises(ValueError, match="is a pickle"):
     frozen.load_vae(str(path))
+
+
+def test_the_verb_converts_a_pickle_and_verifies(tmp_path, stable_diffusion):
+  torch = pytest.importorskip("torch", reason="needs the extra `torch`")
+  root, params = stable_diffusion
+  parts = {**diffusers.open_pipeline(root), "unet": (SD_UNET, params)}
+  found, _ = safetensors.read_file(stability.write(tmp_path, parts, {}))
+  ckpt = tmp_path / "model.ckpt"
+  torch.save({name: torch.tensor(tensor.read()) for name, tensor in found.items()}, ckpt)
+  flags = ("--allow_pickle", "--format=stability", "--verify")
+  done = run_vidjax("export", f"--model={ckpt}", f"--out={tmp_path}/out", *flags)
+  assert "bit by bit" in done.stdout
+  assert "no tokenizer/ beside" in done.stdout
+  loaded = pretrained.load(str(tmp_path / "out"))
+  same(params, loaded.params)
+  assert json.loads((tmp_path / "out" / "vidjax.json").read_text())["origin"] == str(ckpt)
+  assert not loaded.samples_here  # what it came from decides, not that it was converted here
 
 
 class Malicious:
