@@ -49,7 +49,7 @@ def video_model():
     block_out_channels=(32, 64),
     down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
     up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
-    layers_per_block=(2, 1),
+    layers_per_block=1,
     cross_attention_dim=CONTEXT,
     num_attention_heads=(2, 4),
     addition_time_embed_dim=32,

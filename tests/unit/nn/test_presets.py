@@ -10,6 +10,7 @@ import pytest
 from tests.models import count, describe, image_model, reduced
 from vidjax.config import OptimizerConfig
 from vidjax.encoders import vae
+from vidjax.interop import configs
 from vidjax.models.unet import PRESETS
 from vidjax.optim import optimizer
 
@@ -126,3 +127,18 @@ def test_more_frames_than_learned_positions_are_refused():
 def test_options_of_other_temporal_layers_are_refused(field):
   with pytest.raises(ValueError, match=f"model.{field}|model.learned_positions"):
     dataclasses.replace(PRESETS["svd"], **{field: 1})
+
+
+@pytest.mark.parametrize("preset", FACTORIZED)
+def test_diffusers_has_no_class_for_these(preset):
+  config = dataclasses.replace(PRESETS[preset], cross_attention_dims=(1024,))
+  with pytest.raises(ValueError, match="temporal='conv1d'"):
+    configs.unet_to_json(config, num_frames=16, sample_size=32)
+
+
+def test_depths_that_differ_between_levels_survive_the_json_of_diffusers():
+  config = dataclasses.replace(
+    PRESETS["sd21"], layers_per_block=(3, 4, 4, 4), transformer_layers_per_block=(1, 2, 10, 10)
+  )
+  values = configs.unet_to_json(config, num_frames=1, sample_size=64)
+  assert configs.unet_from_json(values, "here") == config
