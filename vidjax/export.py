@@ -74,6 +74,7 @@ def export(
     "format": format,
     "license": license,
     "data": dict(loaded.data),
+    "scheduler": dict(loaded.scheduler),
     "config": configs.to_dict(loaded.config),
   }
   if loaded.config.task == "autoencoder":
@@ -168,8 +169,17 @@ def _export_pipeline(loaded: pretrained.Pretrained, out: str, note: dict[str, An
     console.line(f"{path} is what generative-models calls ckpt_path")
     return
   pipeline = layout.export_pipeline(
-    out, shape, loaded.params, encoders, generation, tokenizer=tokenizer, about=about
+    out,
+    shape,
+    loaded.params,
+    encoders,
+    generation,
+    tokenizer=tokenizer,
+    about=about,
+    scheduler=loaded.scheduler,
   )
+  if not loaded.scheduler:
+    console.line("what its noise levels are is not known, so no scheduler/ is written")
   console.line(
     f"diffusers.{pipeline}.from_pretrained({out!r}) loads it"
     if pipeline

@@ -13,6 +13,7 @@ from vidjax.conditioning import condition as conditions
 from vidjax.conditioning.condition import Condition
 from vidjax.diffusion import guidance, samplers
 from vidjax.models import unet
+from vidjax.parallel import plan
 
 
 def sample_latents(
@@ -32,6 +33,8 @@ def sample_latents(
     sigmas: (steps + 1,) noise levels.
   """
   start = samplers.initial(noise_BTHWC, float(sigmas[0]))
+  # Encoders of single images leave their rows unsharded, where the noise is sharded by clips.
+  condition = jax.tree.map(plan.shard_batch, condition)
   if scale_T is None:
     return samplers.euler(lambda x, s: denoising.denoise(model, x, s, condition), start, sigmas)
 

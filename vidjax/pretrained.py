@@ -36,15 +36,25 @@ class Pretrained:
     params: float32 arrays by flat name, most of them read when they are used.
     origin: where they come from, e.g. `DIR, step 1200, ema`.
     data: fingerprint of the training data (`vidjax.data.fingerprint`); empty if nobody knows.
-    samples_here: whether the model speaks of noise as this code does; Stable Diffusion's image
-      models know 1000 discrete levels instead, and are good to start a training stage from.
+    scheduler: what diffusers is told about its noise levels (`scheduler_config.json`); empty if
+      nobody knows.
   """
 
   config: configs.TrainConfig
   params: lazy.Weights
   origin: str
   data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  samples_here: bool = True
+  scheduler: Mapping[str, Any] = dataclasses.field(
+    default_factory=lambda: json_configs.EULER_SCHEDULER
+  )
+
+  @property
+  def samples_here(self) -> bool:
+    """Whether the model speaks of noise as this code does: in continuous levels.
+
+    Stable Diffusion's image models know 1000 discrete ones, and are good to start a stage from.
+    """
+    return self.scheduler.get("timestep_type") == "continuous"
 
 
 def load(
@@ -123,15 +133,12 @@ def _pipeline_folder(root: storage.Path) -> Pretrained:
   }
   note = storage.read_json(root / NOTE) if (root / NOTE).exists() else {}
   scheduler = root / "scheduler" / "scheduler_config.json"
-  continuous = (
-    scheduler.exists() and storage.read_json(scheduler).get("timestep_type") == "continuous"
-  )
   return Pretrained(
     _config(unet_config, encoders, note, _data_of_folder(root / "unet", unet_config)),
     params,
     _origin(root, diffusers.dtypes(root / "unet", "unet")),
     note.get("data", {}),
-    samples_here=bool(note) or continuous,
+    scheduler=storage.read_json(scheduler) if scheduler.exists() else {},
   )
 
 
@@ -140,7 +147,7 @@ def _unet_folder(root: storage.Path) -> Pretrained:
   unet_config, params = diffusers.open_unet(root)
   config = _config(unet_config, {}, {}, _data_of_folder(root, unet_config))
   origin = _origin(root, diffusers.dtypes(root, "unet"))
-  return Pretrained(config, params, origin, samples_here=unet_config.temporal != "none")
+  return Pretrained(config, params, origin, scheduler=_published_scheduler(unet_config))
 
 
 def _single_file(path: storage.Path) -> Pretrained:
@@ -154,7 +161,8 @@ def _single_file(path: storage.Path) -> Pretrained:
   video = unet_config.temporal != "none"
   config = _config(unet_config, encoders, file.note, _SVD_DATA if video else {"num_frames": 1})
   data = file.note.get("data", {})
-  return Pretrained(config, params, origin, data, samples_here=bool(file.note) or video)
+  scheduler = file.note.get("scheduler", _published_scheduler(unet_config))
+  return Pretrained(config, params, origin, data, scheduler)
 
 
 def _config(
@@ -187,6 +195,11 @@ def _data_of_folder(folder: storage.Path, config: unet.UNetConfig) -> dict[str, 
     return {**_SVD_DATA, "num_frames": values.get("num_frames") or _SVD_DATA["num_frames"]}
   side = 8 * (values.get("sample_size") or 64)
   return {"num_frames": 1, "height": side, "width": side}
+
+
+def _published_scheduler(config: unet.UNetConfig) -> dict[str, Any]:
+  """Noise levels of a model that comes without a word about them: known of SVD only."""
+  return json_configs.EULER_SCHEDULER if config.temporal != "none" else {}
 
 
 def _is_unet(values: Any) -> bool:

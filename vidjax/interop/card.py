@@ -32,9 +32,11 @@ unet = diffusers.{unet}.from_pretrained("PATH_OF_THIS_FOLDER", subfolder="unet")
 vae = diffusers.{vae}.from_pretrained("PATH_OF_THIS_FOLDER", subfolder="vae")
 ```
 
+Text enters through `text_encoder`, whose input is described in `tokenizer/tokenizer_config.json`.
+"""
+_CONTINUOUS_USE = """\
 The UNet predicts v of x = latents + sigma * noise; call it with x / sqrt(sigma^2 + 1) and with
-0.25 ln(sigma) as the time step. Text enters through `text_encoder`, whose input is described in
-`tokenizer/tokenizer_config.json`.
+0.25 ln(sigma) as the time step.
 """
 
 _ENGINE_USE = """\
@@ -80,10 +82,24 @@ class About:
   data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def diffusers_use(pipeline: str | None, folders: Mapping[str, str], generation: Generation) -> str:
-  """How diffusers loads a folder: by a pipeline, or part by part."""
+def diffusers_use(
+  pipeline: str | None,
+  folders: Mapping[str, str],
+  generation: Generation,
+  *,
+  continuous: bool,
+) -> str:
+  """How diffusers loads a folder: by a pipeline, or part by part.
+
+  Args:
+    pipeline: diffusers class that loads the folder; None if there is none.
+    folders: class of each sub-folder.
+    generation: what the model makes.
+    continuous: whether the UNet takes EDM's noise levels.
+  """
   if pipeline is None:
-    return _PARTS_USE.format(unet=folders["unet"], vae=folders["vae"])
+    use = _PARTS_USE.format(unet=folders["unet"], vae=folders["vae"])
+    return use + (_CONTINUOUS_USE if continuous else "")
   values = dataclasses.asdict(generation)
   return _VIDEO_USE.format(
     height=values["height"],

@@ -45,6 +45,7 @@ def export_pipeline(
   *,
   tokenizer: tokenizers.Tokenizer | None = None,
   about: card.About | None = None,
+  scheduler: Mapping[str, Any] = configs.EULER_SCHEDULER,
   max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> str | None:
   """Writes a whole model, one tensor at a time.
@@ -61,6 +62,7 @@ def export_pipeline(
     generation: what the model makes.
     tokenizer: of the text encoder.
     about: what the model card says besides.
+    scheduler: the noise levels, as diffusers is told; empty if they are not known.
     max_shard_bytes: larger weight files are split.
 
   Returns:
@@ -83,9 +85,10 @@ def export_pipeline(
   classes = {
     "unet": ["diffusers", unet_json["_class_name"]],
     "vae": ["diffusers", vae_json["_class_name"]],
-    "scheduler": ["diffusers", configs.EULER_SCHEDULER["_class_name"]],
   }
-  storage.write_json(root / "scheduler" / "scheduler_config.json", configs.EULER_SCHEDULER)
+  if scheduler:
+    storage.write_json(root / "scheduler" / "scheduler_config.json", dict(scheduler))
+    classes["scheduler"] = ["diffusers", scheduler["_class_name"]]
   if "image" in networks:
     write_image(root / "image_encoder", *networks["image"])
     storage.write_json(root / "feature_extractor" / "preprocessor_config.json", _IMAGE_PROCESSOR)
@@ -100,7 +103,9 @@ def export_pipeline(
   storage.write_json(root / "model_index.json", index)
 
   folders = {kind: names[1] for kind, names in sorted(classes.items())}
-  use = card.diffusers_use(pipeline, folders, generation)
+  use = card.diffusers_use(
+    pipeline, folders, generation, continuous=scheduler.get("timestep_type") == "continuous"
+  )
   text = card.model_card("diffusers", use, folders, generation, networks, about or card.About())
   storage.write_text(root / "README.md", text)
   return pipeline

@@ -54,20 +54,27 @@ def unet_table(config: UNetConfig) -> Table:
       f"model.cross_attention_dims={config.cross_attention_dims}: Stability's layout has one"
       " context only"
     )
-  depths, levels = config.layers_per_block, len(config.block_out_channels)
+  if config.temporal == "conv1d":
+    raise ValueError(
+      "model.temporal='conv1d': Stability's layout has no model with these temporal layers"
+    )
+  levels, layers = len(config.block_out_channels), config.layers_per_block
   blocks: list[tuple[str, str]] = []
-  down, up = 1, 0  # numbers of the next blocks; the first on the way down is the input layer
+  place = 1  # block 0 is the first convolution
   for level in range(levels):
-    for i in range(depths[level]):
-      blocks += _numbered("down", level, i, f"input_blocks.{down + i}")
-    down += depths[level] + 1
-    blocks.append((rf"^down_blocks\.{level}\.downsample\.conv\.", f"input_blocks.{down - 1}.0.op."))
-    mirrored = levels - 1 - level
-    for i in range(depths[mirrored] + 1):
-      blocks += _numbered("up", level, i, f"output_blocks.{up + i}")
-    up += depths[mirrored] + 1
-    place = 2 if config.attention[mirrored] else 1
-    blocks.append((rf"^up_blocks\.{level}\.upsample\.", f"output_blocks.{up - 1}.{place}."))
+    for i in range(layers[level]):
+      blocks += _numbered("down", level, i, f"input_blocks.{place + i}")
+    place += layers[level]
+    blocks.append((rf"^down_blocks\.{level}\.downsample\.conv\.", f"input_blocks.{place}.0.op."))
+    place += 1
+  place = 0
+  for level in range(levels):
+    ours = levels - 1 - level  # the way up begins at the coarsest level
+    for i in range(layers[ours] + 1):
+      blocks += _numbered("up", level, i, f"output_blocks.{place + i}")
+    place += layers[ours] + 1
+    last = f"output_blocks.{place - 1}.{2 if config.attention[ours] else 1}."
+    blocks.append((rf"^up_blocks\.{level}\.upsample\.", last))
   return Table((*_UNET_BLOCK, *_UNET_ENDS, *_MIDDLE, *blocks, *_OVER_TIME, *TRANSFORMER))
 
 

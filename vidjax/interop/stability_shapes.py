@@ -28,8 +28,8 @@ def unet_config(shapes: Shapes, where: str) -> UNetConfig:
   """
   conv_in = _get(shapes, "input_blocks.0.0.weight", where)
   widths: list[int] = []
-  attention: list[bool] = []
-  depths: list[int] = []
+  layers: list[int] = []
+  depths: list[int] = []  # of the transformers, 0 where a level has none
   fresh_level = True
   for block in range(1, _count(shapes, r"input_blocks\.(\d+)\.")):
     if f"input_blocks.{block}.0.op.weight" in shapes:
@@ -38,14 +38,19 @@ def unet_config(shapes: Shapes, where: str) -> UNetConfig:
     width = _get(shapes, f"input_blocks.{block}.0.in_layers.2.weight", where)[0]
     if fresh_level:
       widths.append(width)
-      attention.append(f"input_blocks.{block}.1.norm.weight" in shapes)
-      depths.append(0)
+      layers.append(0)
+      depths.append(_count(shapes, rf"input_blocks\.{block}\.1\.transformer_blocks\.(\d+)\."))
     fresh_level = False
-    depths[-1] += 1
+    layers[-1] += 1
+  middle = _count(shapes, r"middle_block\.1\.transformer_blocks\.(\d+)\.")
+  if depths[-1] not in (0, middle):
+    raise ValueError(
+      f"{where}: transformers of depth {middle} in the middle and {depths[-1]} before it are not"
+      " supported, they need the same"
+    )
   odd = [width for width in widths if width % _HEAD_WIDTH]
   if odd:
     raise ValueError(f"{where}: a UNet of width {odd[0]}, not of heads that are {_HEAD_WIDTH} wide")
-  depth = _count(shapes, r"middle_block\.1\.transformer_blocks\.(\d+)\.")
   vector = shapes.get("label_emb.0.0.weight", (0, 0))[1]
   temporal = any(".time_stack." in name for name in shapes)
   return UNetConfig(
@@ -53,9 +58,9 @@ def unet_config(shapes: Shapes, where: str) -> UNetConfig:
     out_channels=_get(shapes, "out.2.weight", where)[0],
     block_out_channels=tuple(widths),
     num_attention_heads=tuple(width // _HEAD_WIDTH for width in widths),
-    attention=tuple(attention),
-    layers_per_block=tuple(depths),
-    transformer_layers_per_block=(depth,) * len(widths),  # another depth shows as unknown tensors
+    attention=tuple(depth > 0 for depth in depths),
+    layers_per_block=tuple(layers),
+    transformer_layers_per_block=(*(depth or 1 for depth in depths[:-1]), middle),
     cross_attention_dims=(
       _get(shapes, "middle_block.1.transformer_blocks.0.attn2.to_k.weight", where)[1],
     ),

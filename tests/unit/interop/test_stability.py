@@ -384,7 +384,19 @@ def test_a_header_that_contradicts_the_weights_is_refused(tmp_path):
     stability.open_file(path)
 
 
+def test_levels_may_differ_in_layers_and_depth():
+  config = dataclasses.replace(SMALL, layers_per_block=(1, 3), transformer_layers_per_block=(2, 1))
+  found = torch_shapes(tables.unet_table(config), unet_shapes(config))
+  assert shapes.unet_config(found, "here") == config
+  assert "input_blocks.2.0.op.weight" in found
+  assert "output_blocks.3.1.conv.weight" in found
+  assert "output_blocks.5.1.transformer_blocks.1.norm1.weight" in found
+
+
 def test_what_the_layout_has_no_place_for_is_refused():
+  along_time = dataclasses.replace(SMALL, temporal="conv1d")
+  with pytest.raises(ValueError, match="no model with these temporal layers"):
+    tables.unet_table(along_time)
   two = dataclasses.replace(SMALL, cross_attention_dims=(64, 32))
   with pytest.raises(ValueError, match="one context only"):
     tables.unet_table(two)
