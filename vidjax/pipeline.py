@@ -156,7 +156,7 @@ class Pipeline:
     inputs = self._inputs(request, shape)
     with jax.set_mesh(mesh):
       whole = jax.NamedSharding(mesh, jax.P())
-      rows = jax.NamedSharding(mesh, plan.BATCH)
+      rows = jax.NamedSharding(mesh, plan.batch_spec(mesh))
       params = jax.device_put(self._params, whole)
       weights = jax.device_put(self._frozen.weights, whole)
       inputs = jax.device_put(inputs, rows)

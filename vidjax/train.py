@@ -139,7 +139,7 @@ def _train_on_mesh(
     donate_argnums=0,
     out_shardings=(jax.tree.map(lambda a: a.sharding, abstract), None),
   )
-  batch_sharding = jax.NamedSharding(mesh, plan.BATCH)
+  batch_sharding = jax.NamedSharding(mesh, plan.batch_spec(mesh))
 
   def save(step: int, state: states.TrainState) -> None:
     """Saves state and position in the background."""

@@ -46,7 +46,7 @@ def with_gradients(config):
 def video_model():
   return diffusers.UNetSpatioTemporalConditionModel(
     in_channels=8,
-    block_out_channels=(32, 64),
+    block_out_channels=(64, 96),  # groups of one channel would hide every bias before a norm
     down_block_types=("CrossAttnDownBlockSpatioTemporal", "DownBlockSpatioTemporal"),
     up_block_types=("UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"),
     layers_per_block=1,

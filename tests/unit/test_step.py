@@ -74,7 +74,7 @@ def run(config, values, fsdp: int = 1):
     first = jax.device_get(states.by_name(state.params, NETWORK.abstract, trained))
     history = []
     for number, value in enumerate(values):
-      rows = jax.NamedSharding(mesh, plan.BATCH)
+      rows = jax.NamedSharding(mesh, plan.batch_spec(mesh))
       state, metrics = step(state, {}, jax.device_put(batch(number, value), rows))
       history.append(jax.device_get(metrics))
     weights = jax.device_get(states.by_name(state.params, NETWORK.abstract, trained))

@@ -11,8 +11,6 @@ import jax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-BATCH = P(("replica", "fsdp"))  # activations and batches: the first dim, B
-
 # Parameters with fewer elements are replicated on purpose, and so are all vectors (biases, norm
 # scales, mix factors): a gather costs a round trip whatever it carries.
 SMALL = 2**16
@@ -48,13 +46,24 @@ def gather(weight: jax.Array) -> jax.Array:
   return jax.reshard(weight, P(*(None,) * weight.ndim))
 
 
+def batch_spec(mesh: Mesh | jax.sharding.AbstractMesh) -> P:
+  """Layout of activations and batches: the first dim, B, over `replica` and `fsdp`.
+
+  Where both are one device, nothing is split, and the type does not say that it is: a reshape has
+  no rule for a batch of one that is sharded over one device.
+  """
+  return P(("replica", "fsdp")) if batch_divisor(mesh) > 1 else P()
+
+
 def shard_batch(x: jax.Array) -> jax.Array:
   """States that the first dim of `x` is the batch; a no-op without a mesh."""
-  if jax.sharding.get_abstract_mesh().empty:
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty:
     return x
-  return jax.reshard(x, P(*BATCH, *(None,) * (x.ndim - 1)))
+  spec = batch_spec(mesh)
+  return jax.reshard(x, P(*spec, *(None,) * (x.ndim - len(spec))))
 
 
-def batch_divisor(mesh: Mesh) -> int:
+def batch_divisor(mesh: Mesh | jax.sharding.AbstractMesh) -> int:
   """What the global batch size must be a multiple of."""
   return mesh.shape["replica"] * mesh.shape["fsdp"]

@@ -109,7 +109,10 @@ def test_starts_as_the_image_model_frame_by_frame(preset):
 def test_every_parameter_gets_a_gradient(preset):
   config = reduced(preset)
   net = describe(config)
-  params = {name: 0.1 * draw(len(name), *leaf.shape) + 0.1 for name, leaf in net.abstract.items()}
+  params = {}
+  for name, leaf in net.abstract.items():  # of a size that keeps every softmax soft
+    std = 0.1 if leaf.ndim == 1 else float(np.prod(leaf.shape[:-1])) ** -0.5
+    params[name] = std * draw(len(name), *leaf.shape) + 0.1 * (leaf.ndim == 1)
   loss = lambda params, *args: (net.bind(params)(*args) ** 2).mean()  # noqa: E731
   gradients = jax.jit(jax.grad(loss))(params, *inputs(config))
   assert not [name for name, value in gradients.items() if not np.array(value).any()]

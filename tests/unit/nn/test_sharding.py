@@ -92,7 +92,7 @@ def test_outputs_and_gradients_do_not_depend_on_the_mesh(case):
     mesh = make_mesh(config, jax.devices()[:devices])
     shardings = plan.param_shardings(net.roles, net.abstract, mesh)
     with jax.set_mesh(mesh):
-      placed = jax.device_put(inputs, jax.NamedSharding(mesh, plan.BATCH))
+      placed = jax.device_put(inputs, jax.NamedSharding(mesh, plan.batch_spec(mesh)))
       y, gradients = step(jax.device_put(params, shardings), placed)
     np.testing.assert_allclose(y, expected, rtol=0, atol=2e-5)
     for name, gradient in gradients.items():
