@@ -27,7 +27,8 @@ from vidjax.metrics import comparison, protocols, results
 from vidjax.observe import console
 
 _BATCH = 4  # clips sampled at once
-_SHOWN = 8  # clips written for people
+_SHOWN = 4  # windows of each split that people are shown
+_SHEET = "contact_sheet.png"
 _DECODER = f"PyAV {av.__version__}"
 
 
@@ -65,8 +66,8 @@ def evaluate_model(
   pipe = pipelines.Pipeline(config, params_on_host, loaded.origin)
   windows = _windows(view, protocol)
   real = _video(windows)
-  reconstructed = pipe.reconstruct(_video(windows[:_SHOWN])) if samples else None
   generated = _sample(pipe, windows, protocol, "sampling")
+  examples = _examples(pipe, view, protocol, windows, generated)
   pipe.load(pipelines.fresh_weights(config))
   fakes = {
     "model": generated,
@@ -74,18 +75,9 @@ def evaluate_model(
     **_baselines(view, protocol, real),
   }
   result = _compare(protocol, real, fakes, weights, out)
-  sheet = [
-    strip
-    for i, window in enumerate(windows[:4])
-    for strip in (
-      render.Strip(f"real: {window.caption[:100]}", real[i]),
-      render.Strip("generated", generated[i]),
-    )
-  ]
-  render.write_png(storage.Path(out) / "contact_sheet.png", render.contact_sheet(sheet))
-  if samples and reconstructed is not None:
-    _write_samples(samples, windows, reconstructed, generated, config.data.fps)
-    render.write_png(storage.Path(samples) / "contact_sheet.png", render.contact_sheet(sheet))
+  render.write_png(storage.Path(out) / _SHEET, _sheet(examples))
+  if samples:
+    _write_samples(samples, examples, config.data.fps)
   storage.write_json(storage.Path(out) / "inputs.json", inputs)
   return result
 
@@ -215,22 +207,58 @@ def _compare(
   return results.Result(protocol, len(real), n_fake, metrics, weights, _DECODER)
 
 
-def _write_samples(
-  folder: str,
+@dataclasses.dataclass(frozen=True)
+class _Example:
+  """A window, its way through the autoencoder, and what the model makes of its first frame."""
+
+  split: str
+  window: data_samples.Sample
+  reconstructed: np.ndarray
+  generated: np.ndarray
+
+
+def _examples(
+  pipe: pipelines.Pipeline,
+  view: configs.DataConfig,
+  protocol: protocols.Demo,
   windows: Sequence[data_samples.Sample],
-  reconstructed: np.ndarray,
   generated: np.ndarray,
-  fps: float,
-) -> None:
-  """`NN_real.mp4`, `NN_reconstructed.mp4`, `NN_generated.mp4` and `NN.json` for some windows."""
-  shown = windows[:_SHOWN]
-  for i, window in enumerate(shown):
-    stem = str(storage.Path(folder) / f"{i:02d}")
+) -> list[_Example]:
+  """Some held-out windows, which the result counts, and some of training, which it does not."""
+  heldout = windows[:_SHOWN]
+  training = list(
+    loader.fixed_windows(dataclasses.replace(view, split="train"), _SHOWN, protocol.seed)
+  )
+  remembered = _sample(pipe, training, protocol, "sampling, for the page")
+  splits = [protocol.split] * len(heldout) + ["train"] * len(training)
+  shown = [*heldout, *training]
+  reconstructed = pipe.reconstruct(_video(shown))
+  made = [*generated[: len(heldout)], *remembered]
+  return [_Example(*parts) for parts in zip(splits, shown, reconstructed, made, strict=True)]
+
+
+def _write_samples(folder: str, examples: Sequence[_Example], fps: float) -> None:
+  """`NN_{real,reconstructed,generated}.mp4` and `NN.json` for each example, and their sheet."""
+  for i, example in enumerate(examples):
+    window, stem = example.window, str(storage.Path(folder) / f"{i:02d}")
     render.write_video(f"{stem}_real.mp4", window.video_THWC, fps)
-    render.write_video(f"{stem}_reconstructed.mp4", reconstructed[i], fps)
-    render.write_video(f"{stem}_generated.mp4", generated[i], fps)
-    note = {"clip_id": window.clip_id, "split": "holdout", "caption": window.caption}
+    render.write_video(f"{stem}_reconstructed.mp4", example.reconstructed, fps)
+    render.write_video(f"{stem}_generated.mp4", example.generated, fps)
+    note = {"clip_id": window.clip_id, "split": example.split, "caption": window.caption}
     storage.write_json(f"{stem}.json", note)
+  render.write_png(storage.Path(folder) / _SHEET, _sheet(examples))
+
+
+def _sheet(examples: Sequence[_Example]) -> np.ndarray:
+  strips = []
+  for example in examples:
+    origin = "training" if example.split == "train" else "held out"
+    label = f"real, {origin}: {example.window.caption[:90]}"
+    strips += [
+      render.Strip(label, example.window.video_THWC),
+      render.Strip("generated", example.generated),
+    ]
+  return render.contact_sheet(strips)
 
 
 def _inputs(
@@ -252,7 +280,7 @@ def _is_done(out: str, inputs: dict[str, object], samples: str | None) -> bool:
   note = storage.Path(out) / "inputs.json"
   wanted = [storage.Path(out) / "result.json", note]
   if samples:
-    wanted.append(storage.Path(samples) / "contact_sheet.png")
+    wanted.append(storage.Path(samples) / _SHEET)
   return all(path.exists() for path in wanted) and storage.read_json(note) == inputs
 
 

@@ -33,7 +33,7 @@ def get_config(variant: str = "") -> ConfigDict:
   for name in filter(None, variant.split(",")):
     match name:
       case "tiny":
-        config.batch_size, config.total_samples = 4, 4 * 230
+        config.batch_size, config.total_samples = 4, 4 * 450
         config.log_every_steps = 10
         config.checkpoint.every_steps = 100
         config.data.update({"height": 64, "width": 96, "num_workers": 0})

@@ -50,9 +50,9 @@ def get_config(variant: str = "") -> ConfigDict:
       case "xt":
         config.data.num_frames = 25
       case "tiny":
-        config.batch_size, config.total_samples = 2, 2 * 220
+        config.batch_size, config.total_samples = 2, 2 * 400
         config.log_every_steps = 5
-        config.checkpoint.every_steps = 80
+        config.checkpoint.every_steps = 100
         config.data.update({"height": 64, "width": 96, "num_workers": 0})
         config.encoders.image = "random:tiny"
         config.model.update({"preset": "tiny", "dtype": "float32"})

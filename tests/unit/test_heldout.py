@@ -137,8 +137,9 @@ def evaluate(shards, tmp_path, samples=None):
 def test_a_model_is_asked_with_the_windows_own_frames(stub, shards, tmp_path):
   result = evaluate(shards, tmp_path)
   (pipe,) = StubPipeline.made  # one, so that nothing is compiled twice
-  requests = pipe.requests["trained"]
+  *requests, examples = pipe.requests["trained"]
   assert [len(request.seeds) for request in requests] == [4, 4, 4]
+  assert len(examples.seeds) == 4  # of the training split, for people to look at
   for ours, theirs in zip(requests, pipe.requests["untrained"], strict=True):
     np.testing.assert_array_equal(ours.images_NHWC, theirs.images_NHWC)
     assert ours.seeds == theirs.seeds
@@ -157,9 +158,10 @@ def test_sample_files_for_people(stub, shards, tmp_path):
   names = sorted(path.name for path in (tmp_path / "samples").iterdir())
   kinds = (".json", "_generated.mp4", "_real.mp4", "_reconstructed.mp4")
   assert names == [*(f"{i:02d}{kind}" for i in range(8) for kind in kinds), "contact_sheet.png"]
-  note = storage.read_json(tmp_path / "samples" / "00.json")
-  assert note["split"] == "holdout"
-  assert note["clip_id"].startswith("holdout")
+  for number, split in (("00", "holdout"), ("04", "train")):
+    note = storage.read_json(tmp_path / "samples" / f"{number}.json")
+    assert note["split"] == split
+    assert note["clip_id"].startswith(split)
   with av.open(str(tmp_path / "samples" / "00_generated.mp4")) as container:
     assert len(list(container.decode(video=0))) == T
 
