@@ -1,8 +1,11 @@
 """`vidjax VERB ...`: hands over to the module of the verb. Each is also `python -m MODULE`."""
 
 import difflib
+import os
 import runpy
+import signal
 import sys
+from types import FrameType
 
 # Verb -> module. Modules are run, not imported: a verb brings in only what it needs itself.
 VERBS = {
@@ -27,7 +30,14 @@ def main() -> None:
     print(f"vidjax: error: unknown verb {verb!r}: {hint}", file=sys.stderr)
     sys.exit(2)
   sys.argv = [f"vidjax {verb}", *sys.argv[2:]]
+  signal.signal(signal.SIGINT, _leave)  # until `command.run` takes over
   runpy.run_module(VERBS[verb][0], run_name="__main__", alter_sys=False)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+  """Ctrl-C while modules are imported: nothing has begun, so nothing has to be unwound."""
+  os.write(2, b"vidjax: interrupted\n")
+  os._exit(130)
 
 
 def _usage() -> str:

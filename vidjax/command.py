@@ -4,6 +4,8 @@ A verb module defines its flags, a `main()` that reads them, and ends with `comm
 """
 
 from collections.abc import Callable, Sequence
+import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -38,7 +40,18 @@ def run(main: Callable[[], None], *, pass_unknown: bool = False) -> NoReturn:
     _unknown[:] = rest[1:]
     return rest
 
-  app.run(lambda _: sys.exit(errors.run_main(main)), flags_parser=parse)
+  def verb(_: Sequence[str]) -> NoReturn:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    code = errors.run_main(main)
+    if code == errors.Interrupted.exit_code:
+      # Native threads may be at work still, compiling or writing. The interpreter's way out would
+      # take the memory from under them and end in a crash instead of this code.
+      sys.stdout.flush()
+      sys.stderr.flush()
+      os._exit(code)
+    sys.exit(code)
+
+  app.run(verb, flags_parser=parse)
   raise AssertionError("app.run exits")
 
 

@@ -1,69 +1,124 @@
 """`make demo` itself, on small videos with shorter stages, and what `make` promises."""
 
+from collections.abc import Iterator
+import hashlib
 import json
 import pathlib
+import re
 import signal
 import subprocess
 import sys
 import time
 
-from miniature_job import LOWRES, SMALL
+from array_record.python import array_record_module
+import pyarrow.parquet as parquet
 import pytest
 
-from demo import run as demo
+from vidjax import storage
+from vidjax.checkpoint import layout
 
-TRAINING = {"autoencoder": 4, "image": 4, "video_lowres": 2, "video_highres": 2}
-
-
-@pytest.fixture
-def short(monkeypatch):
-  """The demo's own commands with the sizes of a test."""
-  plan = demo.stages
-
-  def stages(run: str, videos: str) -> list[demo.Stage]:
-    found = []
-    for stage in plan(run, videos):
-      command = list(stage.command)
-      if command[0] == "curate":
-        command += ["--config.select.min_motion_score=0.01", "--config.encode.short_side=48"]
-      if command[0] == "train":
-        name = next(a for a in command if a.startswith("--workdir")).rsplit("/", 1)[1]
-        batch = TRAINING[name]
-        command += [*SMALL, f"--config.batch_size={batch}", f"--config.total_samples={4 * batch}"]
-        command += LOWRES if name.startswith("video") else LOWRES[:2]
-      found.append(demo.Stage(stage.title, command))
-    return found
-
-  monkeypatch.setattr(demo, "stages", stages)
+TRAINING = ("autoencoder", "image", "video_lowres", "video_highres")
 
 
-def run(monkeypatch, folder: pathlib.Path, videos: pathlib.Path) -> int:
-  monkeypatch.setattr(sys, "argv", ["demo", "--run", str(folder), "--videos", str(videos)])
-  return demo.main()
+def command(run: pathlib.Path, videos: pathlib.Path) -> list[str]:
+  return [sys.executable, "-m", "tests.miniature_demo", "--run", str(run), "--videos", str(videos)]
+
+
+def run(folder: pathlib.Path, videos: pathlib.Path, code: int = 0) -> str:
+  done = subprocess.run(command(folder, videos), capture_output=True, text=True, timeout=600)
+  assert done.returncode == code, done.stdout + done.stderr
+  return done.stdout
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, videos) -> pathlib.Path:
+  folder = tmp_path_factory.mktemp("runs") / "demo"
+  run(folder, videos)
+  return folder
 
 
 @pytest.mark.slow
-def test_demo_runs_to_the_end_and_resumes(short, monkeypatch, tmp_path, videos, capfd):
-  folder = tmp_path / "runs" / "demo"
-  assert run(monkeypatch, folder, videos) == 0
+def test_demo_runs_to_the_end_and_resumes(undisturbed, videos, tmp_path):
   for name in ("index.html", "eval.json", "samples/contact_sheet.png", "export/model_index.json"):
-    assert (folder / name).exists(), name
-  metrics = json.loads((folder / "eval.json").read_text())["metrics"]
+    assert (undisturbed / name).exists(), name
+  metrics = json.loads((undisturbed / "eval.json").read_text())["metrics"]
   for name in ("model", "untrained", "mean_frame", "first_frame"):
     assert any(key.startswith(f"{name}/") for key in metrics), name
-  page = (folder / "index.html").read_text()
+  page = (undisturbed / "index.html").read_text()
   for shown in ("square0.mp4", "broken.mp4", "samples/00_generated.mp4"):
     assert shown in page, shown
 
-  capfd.readouterr()
-  assert run(monkeypatch, folder, videos) == 0
-  out = capfd.readouterr().out
+  out = run(undisturbed, videos)
   assert out.count("nothing to do") >= 7, out
 
-  # Another input does not mix with this run, and loses nothing of it.
+
+@pytest.mark.slow
+def test_ctrl_c_in_each_stage_changes_nothing(undisturbed, videos, tmp_path):
+  folder = tmp_path / "demo"
+  for number in range(1, 9):
+    process = subprocess.Popen(
+      command(folder, videos), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for line in process.stdout:
+      if line.startswith(f"[{number}/8]"):
+        break
+    begun = [folder / name / "run.json" for name in TRAINING]
+    known = sum(path.exists() for path in begun)
+    deadline = time.monotonic() + (60 if number in (2, 4, 5, 6) else 1)
+    while sum(path.exists() for path in begun) == known and time.monotonic() < deadline:
+      time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+    assert f"interrupted in stage {number}" in err
+  run(folder, videos)
+
+  assert names(folder) == names(undisturbed)
+  for table in ("clips.parquet", "rejects.parquet"):
+    one, other = (parquet.read_table(root / "clips" / table) for root in (folder, undisturbed))
+    assert one.equals(other), table
+  for record, expected in zip(records(folder), records(undisturbed), strict=True):
+    assert record == expected
+  for name in TRAINING:
+    for step in (undisturbed / name / "checkpoints").iterdir():
+      one, other = (
+        layout.read_record(storage.Path(root / name / "checkpoints" / step.name))
+        for root in (folder, undisturbed)
+      )
+      assert one.leaves == other.leaves, step  # shapes, dtypes and checksums
+  for path in names(undisturbed):
+    if path.endswith((".safetensors", ".mp4", ".png", ".npz")):
+      one, other = (
+        hashlib.sha256((root / path).read_bytes()).hexdigest() for root in (folder, undisturbed)
+      )
+      assert one == other, path
+
+
+def names(root: pathlib.Path) -> set[str]:
+  """Files of a run; those inside a checkpoint have names by chance, those of logs by the clock."""
+  found = set()
+  for path in root.rglob("*"):
+    name = str(path.relative_to(root))
+    if path.is_file() and not name.startswith(".jax_cache") and "tensorboard" not in name:
+      found.add(re.sub(r"(checkpoints/\d+)/.*", r"\1", name))
+  return found
+
+
+def records(root: pathlib.Path) -> Iterator[bytes]:
+  for path in sorted((root / "clips" / "shards").glob("*array_record*")):
+    yield from array_record_module.ArrayRecordReader(str(path)).read_all()
+
+
+@pytest.mark.slow
+def test_another_input_sets_the_run_before_aside(undisturbed, tmp_path):
+  copy = tmp_path / "runs" / "demo"
+  copy.mkdir(parents=True)
+  for name in ("input.json", "index.html"):
+    (copy / name).write_bytes((undisturbed / name).read_bytes())
   other = tmp_path / "other"
   other.mkdir()
-  assert run(monkeypatch, folder, other) == 2
+  run(copy, other, code=2)
   assert (tmp_path / "runs" / "demo.1" / "index.html").exists()
 
 
