@@ -12,9 +12,9 @@ import jax
 
 from vidjax import lazy
 from vidjax.config import EncodersConfig
-from vidjax.encoders import clip, vae
+from vidjax.encoders import clip, text, vae
 from vidjax.encoders.tokenizers import RANDOM_TINY
-from vidjax.interop import layouts
+from vidjax.interop import diffusers, layouts
 from vidjax.nn.params import Network, Params
 
 _TINY_SEED = 20231201
@@ -49,15 +49,34 @@ def load_vae(spec: str) -> Encoder[vae.VAEConfig]:
   return Encoder(config, vae.describe(config), values)
 
 
-def load_text(spec: str) -> Encoder[clip.TextConfig]:
+def load_text(spec: str) -> Encoder[text.TextConfig]:
   """The text encoder in `spec`: a transformers folder, a Stability file, or "random:tiny".
 
+  A folder may hold CLIP's text tower or T5, which its config says; "random:tiny" is CLIP's.
+
   Raises:
-    ValueError: the folder is not a CLIP text encoder; the message names folder and file.
+    ValueError: the folder is not such a text encoder; the message names folder and file.
   """
   if spec == RANDOM_TINY:
-    return _untrained(clip.TINY_TEXT, clip.describe_text(clip.TINY_TEXT))
+    return _untrained(clip.TINY_TEXT, text.describe(clip.TINY_TEXT))
   config, values = layouts.open_network("text", _folder("text", spec))
+  return Encoder(config, text.describe(config), values)
+
+
+def load_clip_text(spec: str) -> Encoder[clip.TextConfig]:
+  """CLIP's text tower with its projection, for scores that compare texts with images.
+
+  Args:
+    spec: a transformers folder of the tower or of both towers, or "random:tiny".
+
+  Raises:
+    ValueError: the folder is not CLIP's; the message names folder and file.
+  """
+  if spec == RANDOM_TINY:
+    shared = clip.TINY_VISION.projection_dim
+    config = dataclasses.replace(clip.TINY_TEXT, projection_dim=shared)
+    return _untrained(config, clip.describe_text(config))
+  config, values = diffusers.open_clip_text(spec)
   return Encoder(config, clip.describe_text(config), values)
 
 

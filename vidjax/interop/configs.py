@@ -1,9 +1,11 @@
 """Our configs as the JSON of diffusers and transformers, and back."""
 
 from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
-from vidjax.encoders.clip import TextConfig, VisionConfig
+from vidjax.encoders import clip, t5
+from vidjax.encoders.text import TextConfig
 from vidjax.encoders.vae import VAEConfig
 from vidjax.models.unet import UNetConfig
 
@@ -201,22 +203,52 @@ def vae_from_json(values: Mapping[str, Any], where: str) -> VAEConfig:
 
 def text_to_json(config: TextConfig) -> Json:
   """`text_encoder/config.json`."""
-  return {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model", **_fields(config)}
+  if isinstance(config, t5.T5Config):
+    gated = config.feed_forward_proj == t5.GATED
+    return {
+      "architectures": ["T5EncoderModel"],
+      "model_type": "t5",
+      **_fields(config),
+      "dense_act_fn": _T5_ACTIVATIONS[config.feed_forward_proj],
+      "is_gated_act": gated,
+      "eos_token_id": 1,
+      "is_encoder_decoder": False,
+      "use_cache": False,
+      "tie_word_embeddings": not gated,  # concerns the decoder; version 1.1 does not
+    }
+  projected = config.projection_dim > 0
+  fields = _fields(config)
+  if not projected:
+    del fields["projection_dim"]
+  name = "CLIPTextModelWithProjection" if projected else "CLIPTextModel"
+  return {"architectures": [name], "model_type": "clip_text_model", **fields}
 
 
 def text_from_json(values: Mapping[str, Any], where: str) -> TextConfig:
-  """The text tower that a transformers `config.json` at `where` describes.
+  """The text encoder that a transformers `config.json` at `where` describes, without projection.
 
   Raises:
-    ValueError: it is not a CLIP text tower.
+    ValueError: it is neither CLIP's nor T5's; the message names file and key.
   """
-  nested = values.get("text_config") if values.get("model_type") == "clip" else values
-  if nested is None or values.get("model_type") not in ("clip", "clip_text_model"):
-    raise ValueError(f"{where}: model_type={values.get('model_type')!r} is not a CLIP text encoder")
-  return TextConfig(**_known(TextConfig, nested))
+  model_type = values.get("model_type")
+  if model_type == "t5":
+    return _t5_from_json(values, where)
+  if model_type not in _CLIP_TEXT:
+    raise ValueError(f"{where}: model_type={model_type!r} is not a CLIP or T5 text encoder")
+  return dataclasses.replace(clip_text_from_json(values, where), projection_dim=0)
 
 
-def vision_to_json(config: VisionConfig) -> Json:
+def clip_text_from_json(values: Mapping[str, Any], where: str) -> clip.TextConfig:
+  """CLIP's text tower with its projection, see `text_from_json`."""
+  model_type = values.get("model_type")
+  if model_type not in _CLIP_TEXT:
+    raise ValueError(f"{where}: model_type={model_type!r} is not a CLIP text encoder")
+  if model_type == "clip":
+    values = {**values.get("text_config", {}), **_projection(values)}
+  return clip.TextConfig(**_known(clip.TextConfig, {"projection_dim": 512, **values}))
+
+
+def vision_to_json(config: clip.VisionConfig) -> Json:
   """`image_encoder/config.json`."""
   return {
     "architectures": ["CLIPVisionModelWithProjection"],
@@ -225,7 +257,7 @@ def vision_to_json(config: VisionConfig) -> Json:
   }
 
 
-def vision_from_json(values: Mapping[str, Any], where: str) -> VisionConfig:
+def vision_from_json(values: Mapping[str, Any], where: str) -> clip.VisionConfig:
   """The image tower that a transformers `config.json` at `where` describes.
 
   Raises:
@@ -233,19 +265,45 @@ def vision_from_json(values: Mapping[str, Any], where: str) -> VisionConfig:
   """
   model_type = values.get("model_type")
   if model_type == "clip":
-    projection = {"projection_dim": values["projection_dim"]} if "projection_dim" in values else {}
-    return VisionConfig(**_known(VisionConfig, {**values.get("vision_config", {}), **projection}))
-  if model_type != "clip_vision_model":
+    values = {**values.get("vision_config", {}), **_projection(values)}
+  elif model_type != "clip_vision_model":
     raise ValueError(f"{where}: model_type={model_type!r} is not a CLIP image encoder")
-  return VisionConfig(**_known(VisionConfig, values))
+  return clip.VisionConfig(**_known(clip.VisionConfig, values))
 
 
-def _fields(config: TextConfig | VisionConfig) -> Json:
-  return {name: getattr(config, name) for name in type(config).__dataclass_fields__}
+_CLIP_TEXT = ("clip", "clip_text_model")
+_T5_ACTIVATIONS = {"relu": "relu", t5.GATED: "gelu_new"}
 
 
-def _known(kind: type[TextConfig | VisionConfig], values: Mapping[str, Any]) -> Json:
-  return {name: values[name] for name in kind.__dataclass_fields__ if name in values}
+def _t5_from_json(values: Mapping[str, Any], where: str) -> t5.T5Config:
+  """T5's encoder; the config may be that of a whole T5."""
+  _require(values, where, {"feed_forward_proj": t5.FEED_FORWARDS})
+  config = t5.T5Config(**_known(t5.T5Config, values))
+  # These follow from the first one, but where a file states them, transformers goes by them.
+  gated = config.feed_forward_proj == t5.GATED
+  activation = _T5_ACTIVATIONS[config.feed_forward_proj]
+  _require(values, where, {"dense_act_fn": (activation,), "is_gated_act": (gated,)})
+  return config
+
+
+def _projection(values: Mapping[str, Any]) -> Json:
+  """What a config of both towers says of the width that they share."""
+  return {"projection_dim": values["projection_dim"]} if "projection_dim" in values else {}
+
+
+def _fields(config: TextConfig | clip.VisionConfig) -> Json:
+  """All fields but the dtype, by which transformers means that of the weights."""
+  names = (field.name for field in dataclasses.fields(config))
+  return {name: getattr(config, name) for name in names if name != "dtype"}
+
+
+def _known(kind: type, values: Mapping[str, Any]) -> Json:
+  """What `values` says of the fields of a config, see `_fields`; null takes the default."""
+  return {
+    field.name: values[field.name]
+    for field in dataclasses.fields(kind)
+    if field.name != "dtype" and values.get(field.name) is not None
+  }
 
 
 def _per_level(value: Any, levels: int) -> list[int]:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from vidjax import lazy, storage
-from vidjax.encoders import clip, vae
+from vidjax.encoders import clip, t5, text, vae
 from vidjax.interop import configs, names, safetensors, transfer
 from vidjax.interop.parts import Parts
 from vidjax.models import unet
@@ -44,11 +44,16 @@ def open_vae(folder: storage.PathLike) -> tuple[vae.VAEConfig, Lazy]:
   return config, find(root, DIFFUSERS_STEM, vae.describe(config).abstract, vae_table(config))
 
 
-def open_text(folder: storage.PathLike) -> tuple[clip.TextConfig, Lazy]:
-  """Opens a CLIP text tower, see `open_unet`."""
+def open_text(folder: storage.PathLike) -> tuple[text.TextConfig, Lazy]:
+  """Opens the text encoder of a diffusion model, CLIP's without its projection; see `open_unet`."""
   config = configs.text_from_json(*_config(folder))
-  network = clip.describe_text(config)
-  return config, find(folder, TRANSFORMERS_STEM, network.abstract, names.CLIP_TEXT)
+  return config, _find_text(folder, config)
+
+
+def open_clip_text(folder: storage.PathLike) -> tuple[clip.TextConfig, Lazy]:
+  """Opens CLIP's text tower with its projection, see `open_unet`."""
+  config = configs.clip_text_from_json(*_config(folder))
+  return config, _find_text(folder, config)
 
 
 def open_image(folder: storage.PathLike) -> tuple[clip.VisionConfig, Lazy]:
@@ -79,7 +84,7 @@ def load_vae(folder: storage.PathLike) -> tuple[vae.VAEConfig, Arrays]:
   return config, lazy.read_all(weights, "reading vae")
 
 
-def load_text(folder: storage.PathLike) -> tuple[clip.TextConfig, Arrays]:
+def load_text(folder: storage.PathLike) -> tuple[text.TextConfig, Arrays]:
   """What `open_text` opens, read into host memory."""
   config, weights = open_text(folder)
   return config, lazy.read_all(weights, "reading text encoder")
@@ -99,6 +104,13 @@ def unet_table(config: unet.UNetConfig) -> names.Table:
 def vae_table(config: vae.VAEConfig) -> names.Table:
   """The names of an autoencoder of this config."""
   return names.TEMPORAL_VAE if config.temporal_decoder else names.IMAGE_VAE
+
+
+def text_table(config: text.TextConfig) -> names.Table:
+  """The names of a text encoder of this config."""
+  if isinstance(config, clip.TextConfig):
+    return names.CLIP_TEXT
+  return names.T5_GATED if config.feed_forward_proj == t5.GATED else names.T5
 
 
 def read(
@@ -125,6 +137,10 @@ def dtypes(folder: storage.PathLike, kind: str) -> str:
   """What to say of a folder whose weights are not all float32, see `transfer.describe_dtypes`."""
   stem = DIFFUSERS_STEM if kind in ("unet", "vae") else TRANSFORMERS_STEM
   return transfer.describe_dtypes(safetensors.tensors(folder, stem))
+
+
+def _find_text(folder: storage.PathLike, config: text.TextConfig) -> Lazy:
+  return find(folder, TRANSFORMERS_STEM, text.describe(config).abstract, text_table(config))
 
 
 def _config(folder: storage.PathLike) -> tuple[dict, str]:

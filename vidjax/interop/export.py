@@ -10,6 +10,7 @@ from typing import Any
 
 from vidjax import storage
 from vidjax.encoders import clip, tokenizers, vae
+from vidjax.encoders import text as text_encoders
 from vidjax.encoders.frozen import Encoder
 from vidjax.interop import card, configs, diffusers, names, parts, stability, transfer
 from vidjax.interop.card import Generation
@@ -95,8 +96,8 @@ def export_pipeline(
     classes["image_encoder"] = ["transformers", "CLIPVisionModelWithProjection"]
     classes["feature_extractor"] = ["transformers", "CLIPImageProcessor"]
   if "text" in networks:
-    write_text(root / "text_encoder", *networks["text"], tokenizer)
-    classes["text_encoder"] = ["transformers", "CLIPTextModel"]
+    text_json = write_text(root / "text_encoder", *networks["text"], tokenizer)
+    classes["text_encoder"] = ["transformers", text_json["architectures"][0]]
   if tokenizer is not None:
     tokenizers.save(tokenizer, root / "tokenizer")
   index = {"_class_name": pipeline or "DiffusionPipeline", **dict(sorted(classes.items()))}
@@ -180,17 +181,22 @@ def write_vae(
 
 def write_text(
   folder: storage.PathLike,
-  config: clip.TextConfig,
+  config: text_encoders.TextConfig,
   params: Weights,
   tokenizer: tokenizers.Tokenizer | None = None,
-) -> None:
-  """Writes config and weights of a CLIP text tower, with the special ids of its tokenizer."""
-  _write(folder, diffusers.TRANSFORMERS_STEM, params, names.CLIP_TEXT)
+) -> configs.Json:
+  """Writes config and weights of a text encoder, with the special ids of its tokenizer.
+
+  Returns:
+    The config as written.
+  """
+  _write(folder, diffusers.TRANSFORMERS_STEM, params, diffusers.text_table(config))
   values = configs.text_to_json(config)
   if tokenizer is not None:
     special = {"bos": tokenizer.begin, "eos": tokenizer.end, "pad": tokenizer.pad}
-    values |= {f"{kind}_token_id": index for kind, index in special.items()}
+    values |= {f"{kind}_token_id": i for kind, i in special.items() if i is not None}
   storage.write_json(storage.Path(folder) / "config.json", values)
+  return values
 
 
 def write_image(folder: storage.PathLike, config: clip.VisionConfig, params: Weights) -> None:

@@ -99,10 +99,15 @@ _CLIP: Rules = (
   (r"\.(fc1|fc2)\.", r".mlp.\1."),
   (r"^(\w+_embedding)", r"embeddings.\1"),
 )
-# transformers' CLIPTextModel and CLIPVisionModelWithProjection. Its version 5 writes the text model
-# without a prefix, older ones and all published weights have one.
+# transformers' CLIPTextModel or CLIPTextModelWithProjection, and CLIPVisionModelWithProjection. Its
+# version 5 writes the text model without a prefix, older ones and all published weights have one.
 CLIP_TEXT = Table(
-  (*_CLIP, (r"^final_norm\.", "final_layer_norm."), (r"^", "text_model.")),
+  (
+    *_CLIP,
+    (r"^final_norm\.", "final_layer_norm."),
+    (r"^projection\.", "text_projection."),
+    (r"^(?!text_projection)", "text_model."),
+  ),
   aliases=((r"^(?=embeddings\.|encoder\.|final_layer_norm\.)", "text_model."),),
   ignored=r"(^|\.)position_ids$|^text_projection\.|^logit_scale$|^vision_model\.|^visual_projection\.",
 )
@@ -115,6 +120,33 @@ CLIP_VISION = Table(
     (r"^(?!visual_projection)", "vision_model."),
   ),
   ignored=r"(^|\.)position_ids$|^text_model\.|^text_projection\.|^logit_scale$",
+)
+
+_T5: Rules = (
+  (r"^layers\.(\d+)\.(norm1|attn)\.", r"encoder.block.\1.layer.0.\2."),
+  (r"^layers\.(\d+)\.(norm2|ff)\.", r"encoder.block.\1.layer.1.\2."),
+  (r"\.norm[12]\.", ".layer_norm."),
+  (r"\.attn\.to_(q|k|v)\.", r".SelfAttention.\1."),
+  (r"\.attn\.to_out\.", ".SelfAttention.o."),
+  (r"\.ff\.out\.", ".DenseReluDense.wo."),
+  (r"^token_embedding\.", "shared."),
+  (r"^position_bias\.", "encoder.block.0.layer.0.SelfAttention.relative_attention_bias."),
+  (r"^final_norm\.", "encoder.final_layer_norm."),
+)
+# transformers' T5EncoderModel, with the feed-forward of the original T5 and with that of version
+# 1.1; a file of a whole T5 has a decoder besides. The embedding has two names, of one tensor.
+T5 = Table(
+  (*_T5, (r"\.ff\.proj\.", ".DenseReluDense.wi.")),
+  aliases=((r"^encoder\.embed_tokens\.", "shared."),),
+  ignored=r"^decoder\.|^lm_head\.",
+)
+T5_GATED = dataclasses.replace(
+  T5,
+  rules=(
+    *_T5,
+    (r"\.ff\.gate\.", ".DenseReluDense.wi_0."),
+    (r"\.ff\.proj\.", ".DenseReluDense.wi_1."),
+  ),
 )
 
 

@@ -215,6 +215,11 @@ def _layout(kind: str, parts: Parts) -> Sequence[transfer.Written]:
   """Where the parameters of one part go; the encoder of a condition goes to two places."""
   config, weights = parts[kind]
   what = _KINDS[kind]
+  if not isinstance(config, what.config):
+    raise ValueError(
+      f"Stability's layout has no {kind} of the kind {type(config).__name__}: export with"
+      " --format=diffusers"
+    )
   table = what.table(config)
   if kind == "text" and "unet" in parts and parts["unet"][0].temporal != "none":
     return [transfer.Written(table, weights, _VIDEO_MODEL_TEXT)]

@@ -61,7 +61,9 @@ def read(
     CheckpointError: tensors are missing, unknown or of another shape or kind; the message names
       the first few with both shapes, and says what to do.
   """
-  stored = {table.modern(name): tensor for name, tensor in stored.items()}
+  modern = {table.modern(name): tensor for name, tensor in stored.items()}
+  # Of a tensor under two names, the one under the present name counts.
+  stored = modern | {name: stored[name] for name in modern.keys() & stored.keys()}
   places = {ours: _place(theirs) for ours, theirs in table.pairs(abstract).items()}
   wanted = {place.name for place in places.values()}
   problems = _named("missing", wanted - stored.keys())

@@ -67,6 +67,23 @@ class LayerNorm(nnx.Module):
     return y.astype(x.dtype)
 
 
+class RMSNorm(nnx.Module):
+  """Divides by the root mean square of the last dim and scales: (..., C) -> (..., C).
+
+  Source: Zhang and Sennrich (arXiv 1910.07467), eq. 4; no mean is taken off and nothing added.
+  """
+
+  def __init__(self, channels: int, *, eps: float):
+    self.scale = nnx.Param(jnp.ones(channels), role="vector")
+    self.eps = eps
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Normalises and scales; the result has the dtype of the input."""
+    y = x.astype(jnp.float32)
+    y *= jax.lax.rsqrt(jnp.mean(jnp.square(y), -1, keepdims=True) + self.eps)
+    return (y * _channelwise(self.scale, y)).astype(x.dtype)
+
+
 def _channelwise(vector_C: nnx.Param, like: jax.Array) -> jax.Array:
   return plan.gather(vector_C[...]).reshape((1,) * (like.ndim - 1) + (-1,))
 

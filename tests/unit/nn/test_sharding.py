@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from vidjax.encoders import clip, vae
+from vidjax.encoders import clip, t5, vae
 from vidjax.models.unet import PRESETS, UNet
 from vidjax.nn.params import Network, network
 from vidjax.parallel import plan
@@ -58,6 +58,19 @@ def text_case():
   return clip.describe_text(clip.TINY_TEXT), lambda model, tokens: model(tokens), {"tokens": tokens}
 
 
+def embedding_case():
+  config = dataclasses.replace(clip.TINY_TEXT, projection_dim=24, eos_token_id=5)
+  _, _, inputs = text_case()
+  return clip.describe_text(config), lambda model, tokens: model.embed(tokens), inputs
+
+
+def t5_case():
+  config = dataclasses.replace(t5.PRESETS["tiny"], d_ff=1024)  # large enough to be sharded
+  tokens = text_case()[2]["tokens"]
+  tokens[:, 6:] *= np.arange(BATCH)[:, None].astype(np.int32) % 2  # padding in every other text
+  return t5.describe(config), lambda model, tokens: model(tokens), {"tokens": tokens}
+
+
 def vision_case():
   return (
     clip.describe_vision(clip.TINY_VISION),
@@ -66,7 +79,14 @@ def vision_case():
   )
 
 
-CASES = {"unet": unet_case, "vae": vae_case, "text": text_case, "vision": vision_case}
+CASES = {
+  "unet": unet_case,
+  "vae": vae_case,
+  "text": text_case,
+  "text embedding": embedding_case,
+  "t5": t5_case,
+  "vision": vision_case,
+}
 
 
 def output_and_gradients(net: Network[nnx.Module], apply, params, inputs):
