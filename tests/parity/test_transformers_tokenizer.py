@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import transformers
 
-from vidjax.encoders import tokenizers
+from vidjax.encoders import clip_tokenizer, tokenizers
 
 CORPUS = (
   "a dog runs through the snow, the dog's tail wags! two dogs running, runner's 3 prizes; it's an"
@@ -27,7 +27,7 @@ TEXTS = [
 
 def learn_files(folder, rounds):
   """Byte-pair encoding as CLIP's files have it: joins the most frequent pair, `rounds` times."""
-  alphabet = tokenizers._byte_alphabet()
+  alphabet = clip_tokenizer._byte_alphabet()
   words = [
     [*(alphabet[b] for b in word.encode()[:-1]), alphabet[word.encode()[-1]] + "</w>"]
     for word in CORPUS.lower().split()

@@ -1,1 +1,1 @@
-"""Frozen encoders: autoencoder, CLIP towers, tokenizers."""
+"""Frozen encoders: autoencoder, CLIP towers, T5, tokenizers."""

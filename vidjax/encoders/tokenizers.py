@@ -1,18 +1,15 @@
-"""Captions to token ids: CLIP's byte-pair encoding from its files, and plain bytes for tests."""
+"""Captions to token ids: the tokenizers of CLIP and T5 from their files, and bytes for tests."""
 
-from collections.abc import Iterator
 import dataclasses
-import functools
-import itertools
 from typing import Any, Protocol
-import unicodedata
 
 import numpy as np
 
 from vidjax import storage
+from vidjax.encoders.clip_tokenizer import ClipTokenizer
+from vidjax.encoders.sentencepiece_tokenizer import FILE, SentencePieceTokenizer
 
 RANDOM_TINY = "random:tiny"
-_END_OF_WORD = "</w>"
 _SETTINGS = "tokenizer_config.json"
 _BYTES = "vidjax.ByteTokenizer"
 
@@ -26,8 +23,8 @@ class Tokenizer(Protocol):
     ...
 
   @property
-  def begin(self) -> int:
-    """Id before the text."""
+  def begin(self) -> int | None:
+    """Id before the text; None if nothing is."""
     ...
 
   @property
@@ -44,58 +41,48 @@ class Tokenizer(Protocol):
     """Token ids of `text`: int32 (length,); what is too long is cut."""
     ...
 
+  def write(self, folder: storage.Path) -> dict[str, Any]:
+    """Writes the files of the vocabulary; returns the settings that `save` writes beside them."""
+    ...
+
 
 def load(spec: str) -> Tokenizer:
   """The tokenizer of the text encoder `spec`.
 
   Args:
-    spec: folder of a text encoder, with `vocab.json` and `merges.txt` in it or in `tokenizer`
-      beside it; or "random:tiny".
+    spec: folder of a text encoder, with `vocab.json` and `merges.txt` (CLIP) or `spiece.model` (T5)
+      in it or in `tokenizer` beside it; or "random:tiny".
 
   Raises:
-    ValueError: no tokenizer files are there.
+    ValueError: no tokenizer files of this encoder are there, or broken ones.
   """
   if spec == RANDOM_TINY:
     return ByteTokenizer()
   root = storage.Path(spec)
+  model_type = _model_type(root)
   for folder in (root, root.parent / "tokenizer"):
-    if (folder / _SETTINGS).exists():
-      settings = storage.read_json(folder / _SETTINGS)
-      if settings.get("tokenizer_class") == _BYTES:
-        return ByteTokenizer(length=settings["model_max_length"])
-    if (folder / "vocab.json").exists() and (folder / "merges.txt").exists():
-      return ClipTokenizer.from_files(folder)
+    settings = _settings(folder)
+    if settings.get("tokenizer_class") == _BYTES:
+      return ByteTokenizer(length=settings["model_max_length"])
+    if model_type != "t5" and all((folder / name).exists() for name in _CLIP_FILES):
+      return ClipTokenizer.from_files(folder, settings)
+    if not model_type.startswith("clip") and (folder / FILE).exists():
+      return SentencePieceTokenizer.from_files(folder, settings)
+  wanted = [f"no {' and '.join(_CLIP_FILES)} (CLIP)"] if model_type != "t5" else []
+  wanted += [f"no {FILE} (T5)"] if not model_type.startswith("clip") else []
   raise ValueError(
-    f"encoders.text={spec!r}: no vocab.json and merges.txt there or in ../tokenizer: copy the"
-    " tokenizer folder of the model beside it"
+    f"encoders.text={spec!r}: {' and '.join(wanted)} there or in ../tokenizer: copy the tokenizer"
+    " folder of the model beside it"
   )
+
+
+_CLIP_FILES = ("vocab.json", "merges.txt")
 
 
 def save(tokenizer: Tokenizer, folder: storage.PathLike) -> None:
-  """Writes the files that `load` reads; transformers reads those of CLIP's tokenizer, too."""
+  """Writes the files that `load` reads; transformers reads those of CLIP and T5, too."""
   root = storage.Path(folder)
-  if isinstance(tokenizer, ByteTokenizer):
-    about = "UTF-8 bytes: 0 pads, 1 begins, 2 ends, 3 + b is byte b"
-    settings = {"tokenizer_class": _BYTES, "model_max_length": tokenizer.length, "about": about}
-    storage.write_json(root / _SETTINGS, settings)
-    return
-  assert isinstance(tokenizer, ClipTokenizer)
-  tokens = {index: token for token, index in tokenizer.ids.items()}
-  merges = "".join(f"{left} {right}\n" for left, right in tokenizer.ranks)
-  storage.write_text(root / "merges.txt", "#version: 0.2\n" + merges)
-  storage.write_json(root / "vocab.json", tokenizer.ids)
-  storage.write_json(
-    root / _SETTINGS,
-    {
-      "tokenizer_class": "CLIPTokenizer",
-      "model_max_length": tokenizer.length,
-      "do_lower_case": True,
-      "bos_token": tokens[tokenizer.begin],
-      "eos_token": tokens[tokenizer.end],
-      "unk_token": tokens[tokenizer.end],
-      "pad_token": tokens[tokenizer.pad],
-    },
-  )
+  storage.write_json(root / _SETTINGS, tokenizer.write(root))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,125 +101,22 @@ class ByteTokenizer:
     ids[: len(data) + 2] = [self.begin, *(3 + byte for byte in data), self.end]
     return ids
 
-
-@dataclasses.dataclass(frozen=True)
-class ClipTokenizer:
-  """CLIP's byte-pair encoding (arXiv 2103.00020, section 2.4), on lower-case text.
-
-  Attributes:
-    ids: id of each piece; the end of a word is part of its last piece, as `</w>`.
-    ranks: for each pair of pieces that may be joined, when; lower first.
-    length: number of ids of every caption.
-    begin: id before the text.
-    end: id after it.
-    pad: id of the padding: 0 in Stable Diffusion 2, the end token in CLIP itself.
-  """
-
-  ids: dict[str, int]
-  ranks: dict[tuple[str, str], int]
-  length: int
-  begin: int
-  end: int
-  pad: int
-
-  @classmethod
-  def from_files(cls, folder: storage.Path) -> "ClipTokenizer":
-    """Reads `vocab.json`, `merges.txt` and, where they are, the settings beside them."""
-    ids = storage.read_json(folder / "vocab.json")
-    lines = storage.read_text(folder / "merges.txt").splitlines()
-    merges = [tuple(line.split()) for line in lines if line and not line.startswith("#version")]
-    settings = {}
-    for name in ("special_tokens_map.json", _SETTINGS):
-      if (folder / name).exists():
-        settings.update(storage.read_json(folder / name))
-    begin, end, pad = (
-      _token(settings.get(key), default)
-      for key, default in (
-        ("bos_token", "<|startoftext|>"),
-        ("eos_token", "<|endoftext|>"),
-        ("pad_token", "<|endoftext|>"),
-      )
-    )
-    for token in (begin, end, pad):
-      if token not in ids:
-        raise ValueError(
-          f"{folder / 'vocab.json'} has no token {token!r}: is it CLIP's vocabulary?"
-        )
-    return cls(
-      ids=ids,
-      ranks={pair: rank for rank, pair in enumerate(merges) if len(pair) == 2},
-      # Converters write huge numbers for "no limit".
-      length=min(int(settings.get("model_max_length", 77)), 77),
-      begin=ids[begin],
-      end=ids[end],
-      pad=ids[pad],
-    )
-
-  def __call__(self, text: str) -> np.ndarray:
-    """See `Tokenizer`."""
-    pieces = [piece for word in _words(text) for piece in self._encode(word)]
-    pieces = [self.begin, *pieces[: self.length - 2], self.end]
-    return np.array(pieces + [self.pad] * (self.length - len(pieces)), np.int32)
-
-  def _encode(self, word: str) -> list[int]:
-    """Joins neighbouring pieces of `word`, the most common pair first, until none is left."""
-    alphabet = _byte_alphabet()
-    pieces = [alphabet[byte] for byte in word.encode("utf-8")]
-    pieces[-1] += _END_OF_WORD
-    while len(pieces) > 1:
-      pairs = list(itertools.pairwise(pieces))
-      best = min(pairs, key=lambda pair: self.ranks.get(pair, len(self.ranks)))
-      if best not in self.ranks:
-        break
-      joined, i = [], 0
-      while i < len(pieces):
-        together = tuple(pieces[i : i + 2]) == best
-        joined.append("".join(pieces[i : i + 1 + together]))
-        i += 1 + together
-      pieces = joined
-    unknown = self.end
-    return [self.ids.get(piece, unknown) for piece in pieces]
+  def write(self, folder: storage.Path) -> dict[str, Any]:
+    """See `Tokenizer`; bytes need no vocabulary."""
+    del folder
+    about = "UTF-8 bytes: 0 pads, 1 begins, 2 ends, 3 + b is byte b"
+    return {"tokenizer_class": _BYTES, "model_max_length": self.length, "about": about}
 
 
-def _words(text: str) -> Iterator[str]:
-  """Splits normalised text into contractions, runs of letters, single digits, runs of the rest."""
-  text = " ".join(unicodedata.normalize("NFC", text).split()).lower()
-  i = 0
-  while i < len(text):
-    contraction = next((c for c in _CONTRACTIONS if text.startswith(c, i)), "")
-    kind = _kind(text[i])
-    end = i + (len(contraction) or 1)
-    if not contraction and kind in ("letter", "other"):
-      while end < len(text) and _kind(text[end]) == kind:
-        end += 1
-    if kind != "space":
-      yield text[i:end]
-    i = end
+def _settings(folder: storage.Path) -> dict[str, Any]:
+  settings = {}
+  for name in ("special_tokens_map.json", _SETTINGS):
+    if (folder / name).exists():
+      settings.update(storage.read_json(folder / name))
+  return settings
 
 
-_CONTRACTIONS = ("'s", "'t", "'re", "'ve", "'m", "'ll", "'d")
-
-
-def _kind(character: str) -> str:
-  if character.isspace():
-    return "space"
-  return {"L": "letter", "N": "number"}.get(unicodedata.category(character)[0], "other")
-
-
-@functools.cache
-def _byte_alphabet() -> list[str]:
-  """A printable character for each byte: itself where it prints, else one from U+0100 on."""
-  printable = {
-    *range(ord("!"), ord("~") + 1),
-    *range(ord("¡"), ord("¬") + 1),
-    *range(ord("®"), 256),
-  }
-  others = iter(range(256, 512))
-  return [chr(byte if byte in printable else next(others)) for byte in range(256)]
-
-
-def _token(setting: Any, default: str) -> str:
-  """A special token as its text: files hold either that or an object with `content`."""
-  if isinstance(setting, dict):
-    return setting["content"]
-  return default if setting is None else setting
+def _model_type(root: storage.Path) -> str:
+  """Which encoder the tokenizer is for, as its config says; "" if there is none."""
+  path = root / "config.json"
+  return str(storage.read_json(path).get("model_type", "")) if path.exists() else ""
