@@ -10,6 +10,7 @@ from types import FrameType
 # Verb -> module. Modules are run, not imported: a verb brings in only what it needs itself.
 VERBS = {
   "curate": ("data_pipelines.run", "raw video -> annotated clips in shards"),
+  "train_tokenizer": ("vidjax.train_tokenizer", "captions -> the tokenizer of a text encoder"),
   "inspect_data": ("vidjax.inspect_data", "what a config feeds: timings, contact sheet, captions"),
   "train": ("vidjax.train", "one training stage, resumable"),
   "sample": ("vidjax.sample", "a model -> video files"),
@@ -41,7 +42,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _usage() -> str:
-  rows = "\n".join(f"  {verb:<14}{text}" for verb, (_, text) in VERBS.items())
+  rows = "\n".join(f"  {verb:<17}{text}" for verb, (_, text) in VERBS.items())
   return f"usage: vidjax VERB [--flag=value ...]\n\n{rows}\n\n`vidjax VERB --help` lists the flags."
 
 

@@ -12,6 +12,7 @@ import pytest
 from vidjax import pipeline as pipelines
 from vidjax import storage
 from vidjax.data import video
+from vidjax.encoders import tokenizers
 from vidjax.observe import writers
 
 
@@ -41,6 +42,7 @@ def test_documented_commands_run(place, repo_root):
   """README's commands in their order, with the sizes of a test."""
   extra = {
     "curate": ["--config.select.min_motion_score=0.01", "--config.encode.short_side=48"],
+    "train_tokenizer": ["--vocab_size=30", "--model_type=bpe"],
     "sample": ["--steps=2", "--height=16", "--width=24"],
   }
   for line in commands(repo_root):
@@ -50,6 +52,7 @@ def test_documented_commands_run(place, repo_root):
       flags = [*SMALL, "--config.total_samples=4", "--config.batch_size=2"]
       flags += LOWRES if "image.py" not in line else LOWRES[:2]
     run_vidjax(verb, *arguments, *flags)
+  assert tokenizers.load("TOKENIZER").length == 128
   assert (place / "clip.mp4").stat().st_size > 0
   note = json.loads((place / "clip.json").read_text())
   assert (note["steps"], note["seed"], note["image"]) == (2, 0, "IMAGE_FILE")

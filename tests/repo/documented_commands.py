@@ -11,6 +11,9 @@ RUN_BY = {
   "make test-all": ".ci/run::make test-all",
   "make lint": ".ci/run::make lint",
   "vidjax curate --videos=VIDEOS --out=CLIPS": f"{_JOB}::test_documented_commands_run",
+  "vidjax train_tokenizer --captions=CLIPS --out=TOKENIZER --vocab_size=32000": (
+    f"{_JOB}::test_documented_commands_run"
+  ),
   "vidjax train --config=configs/svd/image.py:tiny --workdir=IMAGE --config.data.path=CLIPS/shards"
   " --config.encoders.vae=VAE": f"{_JOB}::test_documented_commands_run",
   "vidjax train --config=configs/svd/video_lowres.py:tiny --workdir=LOWRES"
