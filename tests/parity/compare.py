@@ -11,6 +11,7 @@ import torch
 
 # Largest |ours - theirs| as a share of the largest |theirs|, float32.
 BLOCK, MODEL, GRADIENT = 2e-5, 1e-4, 1e-3
+BFLOAT16 = 0.05  # the same where ours computes in bfloat16
 
 FAINT = 3e-3  # scale of activations whose variance is of the order of the norms' epsilons
 
@@ -23,6 +24,14 @@ _BEFORE_NORMS = (
   "to_out",
   "net.2",
   "time_pos_embed.linear_2",
+  "patch_embedding",  # from here on: CLIP and T5
+  "token_embedding",
+  "position_embedding",
+  "out_proj",
+  "fc2",
+  "shared",
+  "SelfAttention.o",
+  "wo",
 )
 
 Seed = int | list[int]
@@ -110,9 +119,9 @@ def randomize(model: torch.nn.Module, seed: Seed, *, faint: bool = False) -> Non
   rng = np.random.default_rng(seed)
   with torch.no_grad():
     for name, parameter in model.named_parameters():
-      vector = parameter.ndim == 1
+      vector = parameter.ndim < 2
       std = 0.2 if vector else parameter[0].numel() ** -0.5
-      value = torch.from_numpy(rng.standard_normal(tuple(parameter.shape), np.float32)) * std
+      value = torch.tensor(rng.standard_normal(tuple(parameter.shape), np.float32)) * std
       if vector:
         value += 0.5
       is_bias = vector and "norm" not in name and "mix_factor" not in name

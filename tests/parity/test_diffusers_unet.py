@@ -9,14 +9,22 @@ import numpy as np
 import pytest
 import torch
 
-from tests.parity.compare import FAINT, GRADIENT, MODEL, clip, draw, frames, repeated
+from tests.parity.compare import (
+  BFLOAT16,
+  FAINT,
+  GRADIENT,
+  MODEL,
+  clip,
+  draw,
+  frames,
+  repeated,
+)
 from vidjax.interop import diffusers as layout
 from vidjax.interop import names
 from vidjax.models.unet import UNet
 from vidjax.nn.params import network
 
 B, T, H, W, L, CONTEXT = 2, 3, 7, 6, 5, 24  # 7 is odd: resolutions do not divide
-BFLOAT16 = 0.05  # largest deviation of bfloat16 compute, as a share of the largest value
 
 
 @functools.cache
