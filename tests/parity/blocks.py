@@ -25,6 +25,7 @@ class Case:
   params: list[dict[str, np.ndarray]]
   args: list[tuple[Any, ...]]
   expected: list[torch.Tensor]
+  bound: float
 
 
 class Blocks:
@@ -51,6 +52,7 @@ class Blocks:
     args: tuple[Any, ...],
     reference: Callable[..., torch.Tensor],
     call: Callable[..., jax.Array] = lambda block, *args: block(*args),
+    bound: float = compare.BLOCK,
   ) -> None:
     """Adds a block.
 
@@ -61,9 +63,10 @@ class Blocks:
       args: inputs; the first, an array or several, runs along the residual stream.
       reference: runs theirs: (module, *args).
       call: runs ours: (block, *args).
+      bound: largest relative error; `compare.MODEL` for what is made of several blocks.
     """
     net = network(build)
-    case = Case(net, call, [], [], [])
+    case = Case(net, call, [], [], [], bound)
     for regime in REGIMES:
       faint = regime == "faint"
       compare.randomize(module, [self._record.seed, len(self._cases)], faint=faint)
@@ -82,7 +85,7 @@ class Blocks:
       for regime, ours, theirs in zip(REGIMES, outputs[name], case.expected, strict=True):
         what = name if regime == "normal" else f"{name} ({regime})"
         try:
-          self._record.check(what, ours, theirs, compare.BLOCK)
+          self._record.check(what, ours, theirs, case.bound)
         except AssertionError as failure:
           failures.append(str(failure))
     assert not failures, "\n".join(failures)

@@ -6,7 +6,7 @@ from diffusers.models.unets import unet_2d_blocks, unet_3d_blocks
 import torch
 
 from tests.parity.blocks import Blocks
-from tests.parity.compare import draw, frames
+from tests.parity.compare import MODEL, draw, frames
 from vidjax.encoders import vae
 from vidjax.interop import names
 
@@ -57,6 +57,7 @@ def test_image_blocks(record):
     lambda rngs: vae.Encoder(IMAGE, rngs),
     (x(record, 3),),
     image,
+    bound=MODEL,
   )
   result.add(
     "decoder",
@@ -64,6 +65,7 @@ def test_image_blocks(record):
     lambda rngs: vae.Decoder(IMAGE, rngs),
     (x(record, 4),),
     image,
+    bound=MODEL,
   )
   result.check()
 
@@ -91,5 +93,6 @@ def test_temporal_decoder_blocks(record):
     lambda rngs: vae.Decoder(VIDEO, rngs),
     (x(record, 4),),
     lambda m, x: m(frames(x), torch.zeros(B, T), num_frames=T),
+    bound=MODEL,
   )
   result.check()
