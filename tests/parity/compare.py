@@ -64,10 +64,13 @@ def close(ours: np.ndarray, theirs: torch.Tensor, atol: float = 2e-5) -> None:
   np.testing.assert_allclose(np.asarray(ours).reshape(expected.shape), expected, rtol=0, atol=atol)
 
 
-def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
-  """max |ours - theirs| / max |theirs| of arrays with equally many elements in the same order."""
+def relative_error(ours: np.ndarray, theirs: np.ndarray, floor: float = 0.0) -> float:
+  """max |ours - theirs| / max |theirs| of arrays with equally many elements in the same order.
+
+  The denominator is at least `floor`.
+  """
   ours = np.asarray(ours, np.float64).reshape(theirs.shape)
-  return float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+  return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), floor))
 
 
 def channels_last(theirs: torch.Tensor) -> np.ndarray:
@@ -88,12 +91,19 @@ class Record:
   seed: int
   worst: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
 
-  def check(self, what: str, ours: np.ndarray, theirs: torch.Tensor | np.ndarray, bound: float):
+  def check(
+    self,
+    what: str,
+    ours: np.ndarray,
+    theirs: torch.Tensor | np.ndarray,
+    bound: float,
+    floor: float = 0.0,
+  ):
     """Notes the relative error of `what` and fails if it is above `bound`."""
     expected = channels_last(theirs) if isinstance(theirs, torch.Tensor) else theirs
     says_something = np.ptp(expected) > 0 if expected.size > 1 else expected.any()
     assert says_something, f"{what}: the reference says nothing"
-    error = relative_error(ours, expected)
+    error = relative_error(ours, expected, floor)
     self.worst[what] = max(self.worst.get(what, (0.0, bound)), (error, bound))
     assert error < bound, (
       f"{what}: relative error {error:.1e}, allowed {bound:.0e};"
