@@ -16,6 +16,7 @@ import typing
 from typing import Any, TypeVar
 
 from vidjax import storage
+from vidjax.diffusion.process import DiffusionConfig
 from vidjax.parallel.mesh import MeshConfig
 
 T = TypeVar("T")
@@ -59,14 +60,6 @@ class AutoencoderConfig:
 
   preset: str = "kl_f8"
   kl_weight: float = 1e-6  # LDM (2112.10752) App. G
-
-
-@dataclasses.dataclass(frozen=True)
-class DiffusionConfig:
-  """Noise levels in training: ln sigma ~ N(p_mean, p_std^2), EDM (2206.00364) Tab. 1."""
-
-  p_mean: float = -1.2
-  p_std: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)

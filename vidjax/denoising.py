@@ -13,8 +13,10 @@ from vidjax.conditioning import condition as conditions
 from vidjax.conditioning import svd
 from vidjax.conditioning.condition import Condition
 from vidjax.config import TrainConfig
+from vidjax.diffusion import levels, noise, precondition, process
 from vidjax.diffusion import loss as losses
-from vidjax.diffusion import noise, precondition
+from vidjax.diffusion.levels import Level
+from vidjax.diffusion.process import DiffusionConfig
 from vidjax.encoders import frozen as encoders
 from vidjax.models import unet
 from vidjax.nn import params
@@ -22,7 +24,7 @@ from vidjax.nn.params import Network, Params
 from vidjax.step import Batch, Metrics, Task
 
 # Names of the independent random streams of one sample.
-_SIGMA, _NOISE, _LATENT, _DROP, _AUG_SIGMA, _AUG_NOISE = range(6)
+_SIGMA, _NOISE, _LATENT, _DROP, _AUG_SIGMA, _AUG_NOISE, _OFFSET = range(7)
 
 
 def make_task(config: TrainConfig) -> Task:
@@ -39,15 +41,25 @@ def make_task(config: TrainConfig) -> Task:
     x0_BTHWC = jax.lax.stop_gradient(bound.encode_video(video_BTHWC, latent_keys_B))
     condition = make_condition(config, bound, batch, video_BTHWC, keys_B)
 
-    sigma_B = noise.log_normal_sigma(
-      noise.stream(keys_B, _SIGMA), config.diffusion.p_mean, config.diffusion.p_std
-    )
+    level_B = process.training_levels(config.diffusion, noise.stream(keys_B, _SIGMA))
     noise_BTHWC = noise.normal(noise.stream(keys_B, _NOISE), x0_BTHWC.shape[1:])
-    x_BTHWC = x0_BTHWC + noise_BTHWC * noise.per_sample(sigma_B, x0_BTHWC)
-    f_BTHWC = apply_unet(network.bind(values), x_BTHWC, sigma_B, condition)
+    if config.diffusion.offset_noise:
+      keys_of_offset_B = noise.stream(keys_B, _OFFSET)
+      noise_BTHWC = noise.offset(keys_of_offset_B, noise_BTHWC, config.diffusion.offset_noise)
+    x_BTHWC = levels.noised(x0_BTHWC, noise_BTHWC, level_B)
+    f_BTHWC = apply_unet(config.diffusion, network.bind(values), x_BTHWC, level_B, condition)
 
-    loss_B = losses.denoising_loss(f_BTHWC, x0_BTHWC, noise_BTHWC, sigma_B)
-    bin_sums, bin_counts = losses.per_sigma_bin(loss_B, sigma_B)
+    loss_B = losses.denoising_loss(
+      config.diffusion.prediction,
+      f_BTHWC,
+      x0_BTHWC,
+      noise_BTHWC,
+      level_B,
+      weighting=config.diffusion.weighting,
+      gamma=config.diffusion.min_snr_gamma,
+      sigma_data=config.diffusion.sigma_data,
+    )
+    bin_sums, bin_counts = losses.per_sigma_bin(loss_B, level_B)
     return jnp.mean(loss_B), {"loss_per_sigma_bin": bin_sums / bin_counts}  # empty bin: NaN
 
   return Task(network, frozen.weights, loss)
@@ -110,15 +122,19 @@ def make_condition(
 
 
 def apply_unet(
-  model: unet.UNet, x_BTHWC: jax.Array, sigma_B: jax.Array, condition: Condition
+  diffusion: DiffusionConfig,
+  model: unet.UNet,
+  x_BTHWC: jax.Array,
+  level_B: Level,
+  condition: Condition,
 ) -> jax.Array:
   """F(c_in x; c_noise) under `condition`: (B, T, H, W, C)."""
-  x_BTHWC = precondition.c_in(noise.per_sample(sigma_B, x_BTHWC)) * x_BTHWC
+  x_BTHWC = precondition.network_input(x_BTHWC, level_B, diffusion.sigma_data)
   if condition.concat is not None:
     x_BTHWC = jnp.concatenate([x_BTHWC, condition.concat.astype(x_BTHWC.dtype)], axis=-1)
   return model(
     x_BTHWC,
-    precondition.c_noise(sigma_B),
+    level_B.c_noise,
     condition.contexts,
     condition.vector,
     image_only=condition.image_only,
@@ -126,9 +142,13 @@ def apply_unet(
 
 
 def denoise(
-  model: unet.UNet, x_BTHWC: jax.Array, sigma: jax.Array, condition: Condition
+  diffusion: DiffusionConfig,
+  model: unet.UNet,
+  x_BTHWC: jax.Array,
+  level: Level,
+  condition: Condition,
 ) -> jax.Array:
-  """D(x; sigma) for one noise level of the whole batch, float32."""
-  sigma_B = jnp.broadcast_to(sigma, x_BTHWC.shape[:1])
-  f_BTHWC = apply_unet(model, x_BTHWC, sigma_B, condition)
-  return precondition.denoised(x_BTHWC, f_BTHWC, noise.per_sample(sigma_B, x_BTHWC))
+  """D(x) at one noise level of the whole batch, float32."""
+  level_B = jax.tree.map(lambda value: jnp.broadcast_to(value, x_BTHWC.shape[:1]), level)
+  f_BTHWC = apply_unet(diffusion, model, x_BTHWC, level_B, condition)
+  return precondition.denoised(diffusion.prediction, x_BTHWC, f_BTHWC, level, diffusion.sigma_data)

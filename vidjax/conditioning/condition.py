@@ -3,6 +3,7 @@
 Shapes: B batch, T frames, L tokens, H W latent height and width, C channels, V vector entries.
 """
 
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -46,13 +47,13 @@ def drop(condition: Condition, keep_B: jax.Array) -> Condition:
   )
 
 
-def interleave(first: Condition, second: Condition) -> Condition:
-  """Rows of both in turn, (2 B, ...): the two branches of guidance evaluate as one batch.
+def interleave(branches: Sequence[Condition]) -> Condition:
+  """Rows of several in turn, (B k, ...): the branches of guidance evaluate as one batch.
 
   In turn and not one after the other, so that a batch sharded over devices stays where it is.
   """
 
-  def merge(a: jax.Array, b: jax.Array) -> jax.Array:
-    return jnp.stack([a, b], axis=1).reshape((2 * a.shape[0], *a.shape[1:]))
+  def merge(*rows: jax.Array) -> jax.Array:
+    return jnp.stack(rows, axis=1).reshape((len(rows) * rows[0].shape[0], *rows[0].shape[1:]))
 
-  return jax.tree.map(merge, first, second)
+  return jax.tree.map(merge, *branches) if len(branches) > 1 else branches[0]

@@ -3,6 +3,8 @@
 Shapes: B batch; `keys_B` is an array of B typed PRNG keys.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -24,6 +26,26 @@ def stream(keys_B: jax.Array, name: int) -> jax.Array:
 def log_normal_sigma(keys_B: jax.Array, p_mean: float, p_std: float) -> jax.Array:
   """Noise levels (B,) float32 with ln sigma ~ N(p_mean, p_std^2), EDM Tab. 1."""
   return jnp.exp(p_mean + p_std * jax.vmap(jax.random.normal)(keys_B))
+
+
+def log_uniform_sigma(keys_B: jax.Array, low: float, high: float) -> jax.Array:
+  """Noise levels (B,) float32 with ln sigma even between ln `low` and ln `high`."""
+  return jnp.exp(math.log(low) + math.log(high / low) * uniform(keys_B))
+
+
+def timesteps(keys_B: jax.Array, total: int) -> jax.Array:
+  """Time steps (B,) int32, each of 0 ... total - 1 as likely: DDPM (2006.11239), alg. 1."""
+  return jax.vmap(lambda key: jax.random.randint(key, (), 0, total))(keys_B)
+
+
+def offset(keys_B: jax.Array, noise_BTHWC: jax.Array, strength: float) -> jax.Array:
+  """Adds `strength` times a unit normal number for each channel of a clip, the same everywhere.
+
+  Lets a model of a schedule that never reaches pure noise change the brightness of a whole clip
+  (offset noise: N. Guttenberg, 2023; SVD, app. E.2.1, uses it with Stable Diffusion's schedule).
+  """
+  shape = (1, 1, 1, noise_BTHWC.shape[-1])
+  return noise_BTHWC + strength * normal(keys_B, shape)
 
 
 def normal(keys_B: jax.Array, shape: tuple[int, ...]) -> jax.Array:

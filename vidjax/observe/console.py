@@ -1,11 +1,15 @@
 """What a person sees while a command runs: a bar on a terminal, plain lines otherwise."""
 
+from collections.abc import Iterator, Sequence
 import sys
 import time
 from types import TracebackType
+from typing import TypeVar
 
 from rich import console as rich_console
 from rich import progress as rich_progress
+
+T = TypeVar("T")
 
 # A line per this many seconds where there is no terminal to redraw.
 _LINE_SECONDS = 10.0
@@ -66,3 +70,14 @@ class Progress:
       left = f"({began / units * (self._total - done):.0f} s left)" if units else ""
       text = " ".join(filter(None, (f"{self._name}: {done}/{self._total}", note, left)))
       print(text, file=sys.stderr, flush=True)
+
+
+def track(items: Sequence[T], name: str) -> Iterator[T]:
+  """The items, with their progress where there are several."""
+  if len(items) < 2:
+    yield from items
+    return
+  with Progress(name, total=len(items)) as progress:
+    for done, item in enumerate(items, 1):
+      yield item
+      progress.update(done)
