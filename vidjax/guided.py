@@ -48,7 +48,7 @@ def sample_latents(
   noise_BTHWC: jax.Array,
   keys_B: jax.Array,
   branches: Sequence[Condition],
-  weights: Sequence[jax.Array],
+  weights: Sequence[guidance.Scale],
   sampling: Sampling,
 ) -> jax.Array:
   """Denoises unit normal noise to latents (scaled, as the UNet is trained on), float32.
@@ -66,12 +66,13 @@ def sample_latents(
   # Encoders of single images leave their rows unsharded, where the noise is sharded by clips.
   condition = jax.tree.map(plan.shard_batch, conditions.interleave(branches))
 
-  def denoise(x_BTHWC: jax.Array, level: Level) -> jax.Array:
-    return denoising.denoise(diffusion, model, x_BTHWC, level, condition)
+  def of_branches(x: jax.Array, level: Level) -> jax.Array:
+    return denoising.denoise(diffusion, model, x, level, condition)
 
+  denoise: samplers.Denoiser = of_branches
   if len(branches) > 1:
     denoise = guidance.guided(
-      denoise, weights, interval=sampling.interval, rescale=sampling.rescale
+      of_branches, weights, interval=sampling.interval, rescale=sampling.rescale
     )
 
   def fresh(step: jax.Array) -> jax.Array:

@@ -173,7 +173,7 @@ def program(asked: Request, shape: Shape, config: TrainConfig) -> Program:
   )
 
 
-def guidance_weights(asked: Request, shape: Shape, branches: int) -> tuple[np.ndarray, ...]:
+def guidance_weights(asked: Request, shape: Shape, branches: int) -> guidance.Weights:
   """Weight of each branch, for each frame (T,)."""
   if branches == 1:
     return ()

@@ -2,26 +2,42 @@
 
   vidjax sample --model=DIR --image=photo.png --out=clip.mp4
   vidjax sample --model=DIR --prompt="a red car" --num_samples=4 --out=clips.mp4
+  vidjax sample --model=DIR --prompt_file=prompts.txt --out=clips/all.mp4 --sampler=dpmpp_2m
 
-Beside `x.mp4` comes `x.json` with every setting, from which the clip can be made again; several
-samples are `x_0000.mp4`, `x_0001.mp4` and so on, sample i with seed `--seed + i`.
+--out ends in .mp4, .webm or .gif, in / for a folder of frames, or, for image models, in .png. With
+`x.mp4` come `x.json` with every setting, from which the clip can be made again, and `x.png`, a
+contact sheet. Several samples are `x_0000.mp4`, `x_0001.mp4` and so on, sample i with seed
+`--seed + i`; what is there already with the same settings is not made again, so that an interrupted
+batch goes on where it was. An image of another shape than the clip's is scaled to cover it, and
+what is outside the middle is cut.
 Exit codes: 0 done; 2 bad flag, image or model; 4 checkpoint; 7 disk full; 130 interrupted.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import io
 from typing import Any
 
 from absl import flags
+import jax
 import numpy as np
 import PIL.Image
 
-from vidjax import command, render, storage
+from vidjax import command, render, requests, storage
 from vidjax import pipeline as pipelines
 from vidjax.data import transforms
 from vidjax.observe import console
 
 _FLAGS = flags.FLAGS
+
+
+@dataclasses.dataclass(frozen=True)
+class _Clip:
+  """One clip of a batch: where it goes, and what it is asked with besides the common settings."""
+
+  path: storage.Path
+  seed: int
+  prompt: str | None
 
 
 def read_image(path: str, height: int, width: int) -> np.ndarray:
@@ -36,76 +52,184 @@ def read_image(path: str, height: int, width: int) -> np.ndarray:
     picture = PIL.Image.open(io.BytesIO(storage.read_bytes(path))).convert("RGB")
   except (PIL.UnidentifiedImageError, OSError) as error:
     raise ValueError(f"--image={path} cannot be read as an image: {error}") from error
+  kept = min(picture.width / picture.height, width / height) / max(
+    picture.width / picture.height, width / height
+  )
+  if kept < 0.99:
+    console.line(
+      f"{path} is {picture.width}x{picture.height}: scaled to cover {width}x{height}, the middle"
+      f" {kept:.0%} are kept"
+    )
   cropped = transforms.cover_crop(np.asarray(picture)[None], height, width)[0]
   return cropped.astype(np.float32) / 255.0
 
 
 def main() -> None:
   """The verb: see the module's text."""
-  if _FLAGS.num_samples < 1:
-    raise ValueError(f"--num_samples={_FLAGS.num_samples}: at least 1")
-  if storage.Path(_FLAGS.out).suffix.lower() not in render.VIDEO_SUFFIXES:
-    raise ValueError(f"--out={_FLAGS.out}: end the name in {', '.join(render.VIDEO_SUFFIXES)}")
+  _check_flags()
   console.line(f"loading {_FLAGS.model}")
   pipe = pipelines.Pipeline.from_pretrained(_FLAGS.model, _FLAGS.params)
-  request = _request(pipe)
-  console.line(f"sampling {_FLAGS.num_samples} clip(s), {request.steps} steps, from {pipe.origin}")
-  clips = pipe.generate(request)
-  out = storage.Path(_FLAGS.out)
-  for i, (seed, clip) in enumerate(zip(request.seeds, clips, strict=True)):
-    path = out if len(clips) == 1 else out.with_name(f"{out.stem}_{i:04d}{out.suffix}")
-    render.write_video(path, clip, request.fps or pipe.config.data.fps)
-    storage.write_json(path.with_suffix(".json"), _settings(request, pipe, seed))
-    console.line(str(path))
+  clips = _clips()
+  common = _common(pipe)
+  due = [c for c in clips if _FLAGS.save_array or not _is_done(c, _settings(common, pipe, c))]
+  if len(due) < len(clips):
+    console.line(f"{len(clips) - len(due)} of {len(clips)} clips are there already")
+  size = _FLAGS.batch_size or jax.local_device_count()
+  arrays = []
+  with console.Progress("sampling", total=len(due)) as progress:
+    for start in range(0, len(due), size):
+      part = due[start : start + size]
+      request = _request(common, part)
+      made = pipe.generate(_with_noise(request, start, len(due)))
+      for clip, video_THWC in zip(part, made, strict=True):
+        _write(clip, video_THWC, request.fps or pipe.config.data.fps)
+        storage.write_json(clip.path.with_suffix(".json"), _settings(common, pipe, clip))
+        console.line(str(clip.path))
+      arrays += [made] if _FLAGS.save_array else []
+      progress.update(start + len(part))
   if _FLAGS.save_array:
     buffer = io.BytesIO()
-    np.save(buffer, clips)
+    np.save(buffer, np.concatenate(arrays))
     storage.write_bytes(_FLAGS.save_array, buffer.getvalue())
 
 
-def _request(pipe: pipelines.Pipeline) -> pipelines.Request:
-  n, data = _FLAGS.num_samples, pipe.config.data
-  height, width = _FLAGS.height or data.height, _FLAGS.width or data.width
-  images = image_noise = None
-  if _FLAGS.image:
-    images = np.repeat(read_image(_FLAGS.image, height, width)[None], n, axis=0)
-  if _FLAGS.image_noise:
-    image_noise = np.repeat(_read_array(_FLAGS.image_noise)[None], n, axis=0)
-  return pipelines.Request(
+def _check_flags() -> None:
+  for name in ("num_samples", "batch_size"):
+    if _FLAGS[name].value is not None and _FLAGS[name].value < 1:
+      raise ValueError(f"--{name}={_FLAGS[name].value}: at least 1")
+  if _FLAGS.prompt is not None and _FLAGS.prompt_file is not None:
+    raise ValueError("--prompt and --prompt_file: give one of them")
+  suffix = storage.Path(_FLAGS.out).suffix.lower()
+  if not _FLAGS.out.endswith("/") and suffix not in (*render.VIDEO_SUFFIXES, ".png"):
+    known = ", ".join(render.VIDEO_SUFFIXES)
+    raise ValueError(f"--out={_FLAGS.out}: end the name in {known}, .png (images) or / (frames)")
+
+
+def _clips() -> list[_Clip]:
+  """All clips that the flags ask for, in the order of their seeds."""
+  prompts: list[str | None] = [_FLAGS.prompt]
+  if _FLAGS.prompt_file is not None:
+    if not storage.Path(_FLAGS.prompt_file).is_file():
+      raise ValueError(f"--prompt_file={_FLAGS.prompt_file}: there is no such file")
+    lines = storage.read_text(_FLAGS.prompt_file).splitlines()
+    prompts = [line.strip() for line in lines if line.strip()]
+    if not prompts:
+      raise ValueError(f"--prompt_file={_FLAGS.prompt_file}: no line holds a prompt")
+  out = storage.Path(_FLAGS.out.rstrip("/"))
+  asked = [prompt for prompt in prompts for _ in range(_FLAGS.num_samples)]
+  single = len(asked) == 1
+  return [
+    _Clip(
+      path=out if single else out.with_name(f"{out.stem}_{i:04d}{out.suffix}"),
+      seed=_FLAGS.seed + i,
+      prompt=prompt,
+    )
+    for i, prompt in enumerate(asked)
+  ]
+
+
+def _common(pipe: pipelines.Pipeline) -> pipelines.Request:
+  """What all clips share, checked before any is made."""
+  data = pipe.config.data
+  interval = None
+  if _FLAGS.guidance_interval is not None:
+    interval = tuple(float(end) for end in _FLAGS.guidance_interval)
+    if len(interval) != 2 or not interval[0] < interval[1]:
+      raise ValueError(f"--guidance_interval={_FLAGS.guidance_interval}: write LOW,HIGH of sigma")
+  request = pipelines.Request(
     mode=_FLAGS.mode,
-    images_NHWC=images,
-    prompts=None if _FLAGS.prompt is None else [_FLAGS.prompt] * n,
-    seeds=[_FLAGS.seed + i for i in range(n)],
     num_frames=_FLAGS.num_frames,
-    height=height,
-    width=width,
+    height=_FLAGS.height or data.height,
+    width=_FLAGS.width or data.width,
     fps=_FLAGS.fps,
     motion_bucket_id=_FLAGS.motion_bucket_id,
     noise_aug_strength=_FLAGS.noise_aug_strength,
+    sampler=_FLAGS.sampler,
+    schedule=_FLAGS.schedule,
     steps=_FLAGS.steps,
     min_guidance=_FLAGS.min_guidance,
     max_guidance=_FLAGS.max_guidance,
+    guidance_interval=interval,
+    guidance_rescale=_FLAGS.guidance_rescale,
     decode_chunk=_FLAGS.decode_chunk,
-    noise_NThwC=None if not _FLAGS.noise else _read_array(_FLAGS.noise),
+  )
+  frames = 1 if (_FLAGS.mode or pipe.config.conditioning.mode) == "text_to_image" else 0
+  if _FLAGS.out.lower().endswith(".png") and not frames:
+    raise ValueError(
+      f"--out={_FLAGS.out}: this model makes video; for single frames write --out=DIR/"
+    )
+  return request
+
+
+def _request(common: pipelines.Request, clips: Sequence[_Clip]) -> pipelines.Request:
+  n = len(clips)
+  images = image_noise = None
+  if _FLAGS.image:
+    assert common.height is not None
+    assert common.width is not None
+    images = np.repeat(read_image(_FLAGS.image, common.height, common.width)[None], n, axis=0)
+  if _FLAGS.image_noise:
+    image_noise = np.repeat(_read_array(_FLAGS.image_noise)[None], n, axis=0)
+  prompts = [clip.prompt for clip in clips if clip.prompt is not None]
+  negative = _FLAGS.negative_prompt
+  return dataclasses.replace(
+    common,
+    images_NHWC=images,
     image_noise_NHWC=image_noise,
+    prompts=prompts or None,
+    negative_prompts=None if negative is None else [negative] * n,
+    seeds=[clip.seed for clip in clips],
   )
 
 
-def _settings(request: pipelines.Request, pipe: pipelines.Pipeline, seed: int) -> dict[str, Any]:
+def _with_noise(request: pipelines.Request, start: int, total: int) -> pipelines.Request:
+  """With the rows of --noise that belong to this part."""
+  if not _FLAGS.noise:
+    return request
+  noise = _read_array(_FLAGS.noise)
+  if len(noise) != total:
+    raise ValueError(f"--noise={_FLAGS.noise} holds noise for {len(noise)} clips, not {total}")
+  return dataclasses.replace(request, noise_NThwC=noise[start : start + len(request.seeds)])
+
+
+def _write(clip: _Clip, video_THWC: np.ndarray, fps: float) -> None:
+  if _FLAGS.out.endswith("/"):
+    for i, frame in enumerate(video_THWC):
+      render.write_png(clip.path / f"{i:04d}.png", frame)
+  elif clip.path.suffix.lower() == ".png":
+    render.write_png(clip.path, video_THWC[0])
+    return
+  else:
+    render.write_video(clip.path, video_THWC, fps)
+  sheet = render.contact_sheet([render.Strip(clip.prompt or "", video_THWC)])
+  render.write_png(clip.path.with_suffix(".png"), sheet)
+
+
+def _settings(common: pipelines.Request, pipe: pipelines.Pipeline, clip: _Clip) -> dict[str, Any]:
+  """Everything that a clip depends on."""
+  arrays = ("images_NHWC", "noise_NThwC", "image_noise_NHWC", "seeds", "prompts")
   plain = {
-    field.name: getattr(request, field.name)
-    for field in dataclasses.fields(request)
-    if field.name not in ("images_NHWC", "noise_NThwC", "image_noise_NHWC", "seeds", "prompts")
+    field.name: getattr(common, field.name)
+    for field in dataclasses.fields(common)
+    if field.name not in (*arrays, "negative_prompts")
   }
+  interval = plain["guidance_interval"]
   return plain | {
+    "guidance_interval": None if interval is None else list(interval),
     "model": _FLAGS.model,
     "origin": pipe.origin,
     "image": _FLAGS.image,
-    "prompt": _FLAGS.prompt,
+    "prompt": clip.prompt,
+    "negative_prompt": _FLAGS.negative_prompt,
     "noise": _FLAGS.noise,
     "image_noise": _FLAGS.image_noise,
-    "seed": seed,
+    "seed": clip.seed,
   }
+
+
+def _is_done(clip: _Clip, settings: dict[str, Any]) -> bool:
+  note = clip.path.with_suffix(".json")  # written after the clip
+  return clip.path.exists() and note.exists() and storage.read_json(note) == settings
 
 
 def _read_array(path: str) -> np.ndarray:
@@ -116,24 +240,34 @@ def _read_array(path: str) -> np.ndarray:
 
 def define_flags() -> None:
   """Defines the flags of the verb; only the process that runs it has them."""
+  default = requests.Request()
   flags.DEFINE_string(
     "model", None, "Workdir, checkpoint step or exported directory.", required=True
   )
-  flags.DEFINE_string("out", None, "File to write: .mp4, .gif or .webm.", required=True)
+  flags.DEFINE_string("out", None, "File to write: .mp4, .webm, .gif; or DIR/.", required=True)
   flags.DEFINE_string("mode", None, "How to generate; default: what the model was trained for.")
   flags.DEFINE_string("prompt", None, "Text, for the text modes.")
+  flags.DEFINE_string("prompt_file", None, "Text file, one prompt a line.")
+  flags.DEFINE_string("negative_prompt", None, "What guidance leads away from.")
   flags.DEFINE_string("image", None, "First frame: png, jpg or webp.")
   flags.DEFINE_integer("num_frames", None, "Frames of the clip.")
   flags.DEFINE_integer("height", None, "Pixels.")
   flags.DEFINE_integer("width", None, "Pixels.")
   flags.DEFINE_float("fps", None, "Real frame rate of the clip.")
-  flags.DEFINE_float("motion_bucket_id", 127.0, "How much moves, 0 to 255.")
-  flags.DEFINE_float("noise_aug_strength", 0.02, "Sigma of the noise on the image.")
-  flags.DEFINE_integer("steps", 25, "Sampler steps.")
-  flags.DEFINE_float("min_guidance", 1.0, "Guidance scale of the first frame.")
-  flags.DEFINE_float("max_guidance", 3.0, "Guidance scale of the last frame.")
-  flags.DEFINE_integer("decode_chunk", 16, "Frames decoded at once.")
-  flags.DEFINE_integer("num_samples", 1, "How many clips.")
+  flags.DEFINE_float("motion_bucket_id", default.motion_bucket_id, "How much moves, 0 to 255.")
+  flags.DEFINE_float("noise_aug_strength", default.noise_aug_strength, "Noise on the image, sigma.")
+  flags.DEFINE_string("sampler", default.sampler, "euler, heun, ddim, dpmpp_2m, unipc, ...")
+  flags.DEFINE_string(
+    "schedule", None, "karras, exponential, uniform; trailing, leading, linspace."
+  )
+  flags.DEFINE_integer("steps", default.steps, "Sampler steps.")
+  flags.DEFINE_float("min_guidance", default.min_guidance, "Guidance scale of the first frame.")
+  flags.DEFINE_float("max_guidance", default.max_guidance, "Guidance scale of the last frame.")
+  flags.DEFINE_list("guidance_interval", None, "LOW,HIGH: guide only at these noise levels.")
+  flags.DEFINE_float("guidance_rescale", 0.0, "0 to 1, against overexposure.")
+  flags.DEFINE_integer("decode_chunk", default.decode_chunk, "Frames decoded at once.")
+  flags.DEFINE_integer("num_samples", 1, "How many clips, of each prompt.")
+  flags.DEFINE_integer("batch_size", None, "Clips made at once; default: one on each device.")
   flags.DEFINE_integer("seed", 0, "Seed of the first clip.")
   flags.DEFINE_enum("params", "ema", ["ema", "raw"], "Which weights of a workdir.")
   flags.DEFINE_string("noise", None, "Start noise: .npy float32 (N, T, h, w, C).")

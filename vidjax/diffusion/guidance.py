@@ -18,7 +18,8 @@ import numpy as np
 
 from vidjax.diffusion.levels import Level
 
-Weights = tuple[jax.Array, ...]
+Scale = jax.Array | np.ndarray  # () or (T,)
+Weights = tuple[Scale, ...]
 Denoiser = Callable[[jax.Array, Level], jax.Array]
 
 
@@ -27,17 +28,17 @@ def frame_scales(num_frames: int, min_guidance: float, max_guidance: float) -> n
   return np.linspace(min_guidance, max_guidance, num_frames, dtype=np.float32)
 
 
-def classifier_free(scale: jax.Array) -> Weights:
+def classifier_free(scale: Scale) -> Weights:
   """D_u + scale (D_c - D_u): weights of (conditional, unconditional). At 1 it is D_c."""
   return scale, 1.0 - scale
 
 
-def image_and_text(image_scale: jax.Array, text_scale: jax.Array) -> Weights:
+def image_and_text(image_scale: Scale, text_scale: Scale) -> Weights:
   """D_0 + w_i (D_i - D_0) + w_t (D_it - D_i): weights of (image and text, image, neither)."""
   return text_scale, image_scale - text_scale, 1.0 - image_scale
 
 
-def temporal_consistency(temporal_scale: jax.Array, scale: jax.Array) -> Weights:
+def temporal_consistency(temporal_scale: Scale, scale: Scale) -> Weights:
   """D_f + w_t (D_v - D_f) + w (D_vc - D_v): weights of (video with condition, video, frames).
 
   D_f sees each frame by itself: the temporal layers are off. w_t above 1 makes motion smoother,
@@ -48,7 +49,7 @@ def temporal_consistency(temporal_scale: jax.Array, scale: jax.Array) -> Weights
 
 def guided(
   denoise: Denoiser,
-  weights: Sequence[jax.Array],
+  weights: Sequence[Scale],
   *,
   interval: tuple[float, float] | None = None,
   rescale: float = 0.0,
