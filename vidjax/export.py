@@ -74,7 +74,7 @@ def export(
     "format": format,
     "license": license,
     "data": dict(loaded.data),
-    "scheduler": dict(loaded.scheduler),
+    "knows_noise": loaded.knows_noise,
     "config": configs.to_dict(loaded.config),
   }
   if loaded.config.task == "autoencoder":
@@ -176,9 +176,9 @@ def _export_pipeline(loaded: pretrained.Pretrained, out: str, note: dict[str, An
     generation,
     tokenizer=tokenizer,
     about=about,
-    scheduler=loaded.scheduler,
+    diffusion=config.diffusion if loaded.knows_noise else None,
   )
-  if not loaded.scheduler:
+  if not loaded.knows_noise:
     console.line("what its noise levels are is not known, so no scheduler/ is written")
   console.line(
     f"diffusers.{pipeline}.from_pretrained({out!r}) loads it"

@@ -59,10 +59,10 @@ class Pipeline:
       raise ValueError(
         f"{model!r} holds an autoencoder, which cannot sample: name a UNet's workdir"
       )
-    if not loaded.samples_here:
+    if not loaded.knows_noise:
       raise ValueError(
-        f"{model!r} is a Stable Diffusion of discrete noise levels, which this code does not"
-        " sample: start a training stage from it, with init_from"
+        f"{model!r} comes without a word about its noise levels, so it cannot sample: put"
+        " scheduler/scheduler_config.json beside it, or start a training stage from it (init_from)"
       )
     return cls(loaded.config, lazy.read_all(loaded.params, "reading weights"), loaded.origin)
 

@@ -15,8 +15,9 @@ from vidjax import autoencoding, checkpoint, denoising, lazy, storage
 from vidjax import config as configs
 from vidjax import state as states
 from vidjax.checkpoint import layout
+from vidjax.diffusion.process import DiffusionConfig
 from vidjax.interop import configs as json_configs
-from vidjax.interop import diffusers, layouts, stability
+from vidjax.interop import diffusers, layouts, schedulers, stability
 from vidjax.models import unet
 from vidjax.optim import optimizer as optimizers
 from vidjax.optim import packing
@@ -36,25 +37,15 @@ class Pretrained:
     params: float32 arrays by flat name, most of them read when they are used.
     origin: where they come from, e.g. `DIR, step 1200, ema`.
     data: fingerprint of the training data (`vidjax.data.fingerprint`); empty if nobody knows.
-    scheduler: what diffusers is told about its noise levels (`scheduler_config.json`); empty if
-      nobody knows.
+    knows_noise: whether `config.diffusion` is that of the model. Not so for an image model that
+      comes without a word about it: it is good to start a stage from, and cannot sample.
   """
 
   config: configs.TrainConfig
   params: lazy.Weights
   origin: str
   data: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-  scheduler: Mapping[str, Any] = dataclasses.field(
-    default_factory=lambda: json_configs.EULER_SCHEDULER
-  )
-
-  @property
-  def samples_here(self) -> bool:
-    """Whether the model speaks of noise as this code does: in continuous levels.
-
-    Stable Diffusion's image models know 1000 discrete ones, and are good to start a stage from.
-    """
-    return self.scheduler.get("timestep_type") == "continuous"
+  knows_noise: bool = True
 
 
 def load(
@@ -132,22 +123,26 @@ def _pipeline_folder(root: storage.Path) -> Pretrained:
     if kind != "unet" and (root / folder).exists()
   }
   note = storage.read_json(root / NOTE) if (root / NOTE).exists() else {}
-  scheduler = root / "scheduler" / "scheduler_config.json"
+  path = root / "scheduler" / "scheduler_config.json"
+  scheduler = storage.read_json(path) if path.exists() else None
+  diffusion = _diffusion(note, scheduler, unet_config)
+  data = _data_of_folder(root / "unet", unet_config)
   return Pretrained(
-    _config(unet_config, encoders, note, _data_of_folder(root / "unet", unet_config)),
+    _config(unet_config, encoders, note, data, diffusion),
     params,
     _origin(root, diffusers.dtypes(root / "unet", "unet")),
     note.get("data", {}),
-    scheduler=storage.read_json(scheduler) if scheduler.exists() else {},
+    knows_noise=diffusion is not None,
   )
 
 
 def _unet_folder(root: storage.Path) -> Pretrained:
   """A UNet by itself: something to start from, with no encoders to sample with."""
   unet_config, params = diffusers.open_unet(root)
-  config = _config(unet_config, {}, {}, _data_of_folder(root, unet_config))
+  diffusion = _diffusion({}, None, unet_config)
+  config = _config(unet_config, {}, {}, _data_of_folder(root, unet_config), diffusion)
   origin = _origin(root, diffusers.dtypes(root, "unet"))
-  return Pretrained(config, params, origin, scheduler=_published_scheduler(unet_config))
+  return Pretrained(config, params, origin, knows_noise=diffusion is not None)
 
 
 def _single_file(path: storage.Path) -> Pretrained:
@@ -159,10 +154,12 @@ def _single_file(path: storage.Path) -> Pretrained:
   unet_config, params = file.open("unet")
   encoders = {kind: str(path) for kind in file.kinds if kind != "unet"}
   video = unet_config.temporal != "none"
-  config = _config(unet_config, encoders, file.note, _SVD_DATA if video else {"num_frames": 1})
-  data = file.note.get("data", {})
-  scheduler = file.note.get("scheduler", _published_scheduler(unet_config))
-  return Pretrained(config, params, origin, data, scheduler)
+  made = _SVD_DATA if video else {"num_frames": 1}
+  diffusion = _diffusion(file.note, None, unet_config)
+  config = _config(unet_config, encoders, file.note, made, diffusion)
+  return Pretrained(
+    config, params, origin, file.note.get("data", {}), knows_noise=diffusion is not None
+  )
 
 
 def _config(
@@ -170,6 +167,7 @@ def _config(
   encoders: Mapping[str, str],
   note: Mapping[str, Any],
   data: Mapping[str, Any],
+  diffusion: DiffusionConfig | None,
 ) -> configs.TrainConfig:
   """The training config in an export's note; else one that says as much as the files do."""
   values = dict(note.get("config", {}))
@@ -185,6 +183,8 @@ def _config(
     values["conditioning"] = {"mode": _mode(unet_config)}
   values.setdefault("data", {"path": "none", **data})
   values.setdefault("total_samples", 1)
+  if diffusion is not None:
+    values["diffusion"] = diffusion
   return configs.from_dict(configs.TrainConfig, values)
 
 
@@ -197,9 +197,24 @@ def _data_of_folder(folder: storage.Path, config: unet.UNetConfig) -> dict[str, 
   return {"num_frames": 1, "height": side, "width": side}
 
 
-def _published_scheduler(config: unet.UNetConfig) -> dict[str, Any]:
-  """Noise levels of a model that comes without a word about them: known of SVD only."""
-  return json_configs.EULER_SCHEDULER if config.temporal != "none" else {}
+def _diffusion(
+  note: Mapping[str, Any], scheduler: Mapping[str, Any] | None, config: unet.UNetConfig
+) -> DiffusionConfig | None:
+  """What a model knows of noise: as an export notes it, else as its scheduler says.
+
+  Of a model that comes without a word about it, only SVD's process is known. An export notes a
+  process also for a model of which nobody knew it: then it has no scheduler either.
+  """
+  if scheduler is not None:
+    read = schedulers.from_json(scheduler)
+    noted = note.get("config", {}).get("diffusion")
+    return configs.from_dict(DiffusionConfig, noted, "diffusion") if noted and read else read
+  if note.get("knows_noise"):
+    noted = note.get("config", {}).get("diffusion", {})
+    return configs.from_dict(DiffusionConfig, noted, "diffusion")
+  if "knows_noise" in note:
+    return None
+  return DiffusionConfig() if config.temporal != "none" else None
 
 
 def _is_unet(values: Any) -> bool:

@@ -17,8 +17,9 @@ from tests.parity.compare import draw
 from vidjax.diffusion import levels as noise_levels
 from vidjax.diffusion import precondition, samplers
 from vidjax.diffusion.levels import Level
+from vidjax.diffusion.process import DiffusionConfig
 from vidjax.diffusion.schedules import Betas, karras
-from vidjax.interop.configs import EULER_SCHEDULER
+from vidjax.interop import schedulers
 
 SHAPE = (2, 3, 4, 4, 3)
 STEP = 1e-5  # largest |ours - theirs| of x at any level, as a share of the largest |theirs|
@@ -99,7 +100,7 @@ def generator_noise(seed, count):
 
 
 def test_svd_euler(record):
-  scheduler = diffusers.EulerDiscreteScheduler.from_config(EULER_SCHEDULER)
+  scheduler = diffusers.EulerDiscreteScheduler.from_config(schedulers.to_json(DiffusionConfig()))
   scheduler.set_timesteps(25)
   levels = noise_levels.added(karras(25))
   record.check("schedule: SVD sigmas", levels.sigma, scheduler.sigmas.numpy(), STEP)

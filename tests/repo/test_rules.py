@@ -28,7 +28,7 @@ ALLOWED = {
   "conditioning": {"diffusion"},
   "data": {"observe"},
   "encoders": {"nn", "parallel", "interop"},
-  "interop": {"nn", "models", "encoders", "parallel"},
+  "interop": {"nn", "models", "encoders", "parallel", "diffusion"},
   "metrics": set(),
   "optim": {"nn", "parallel"},
   "checkpoint": {"nn", "parallel"},

@@ -34,24 +34,6 @@ IMAGE_UNET = "UNet2DConditionModel"
 IMAGE_VAE = "AutoencoderKL"
 TEMPORAL_VAE = "AutoencoderKLTemporalDecoder"
 
-# Noise levels of SVD; a DDPM schedule is stated beside them because the class asks for one.
-EULER_SCHEDULER: Json = {
-  "_class_name": "EulerDiscreteScheduler",
-  "beta_start": 0.00085,
-  "beta_end": 0.012,
-  "beta_schedule": "scaled_linear",
-  "interpolation_type": "linear",
-  "num_train_timesteps": 1000,
-  "prediction_type": "v_prediction",
-  "sigma_max": 700.0,
-  "sigma_min": 0.002,
-  "steps_offset": 1,
-  "timestep_spacing": "leading",
-  "timestep_type": "continuous",
-  "trained_betas": None,
-  "use_karras_sigmas": True,
-}
-
 
 def unet_to_json(config: UNetConfig, *, num_frames: int, sample_size: int) -> Json:
   """`unet/config.json`.

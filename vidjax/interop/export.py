@@ -9,10 +9,20 @@ from collections.abc import Mapping
 from typing import Any
 
 from vidjax import storage
+from vidjax.diffusion.process import DiffusionConfig
 from vidjax.encoders import clip, tokenizers, vae
 from vidjax.encoders import text as text_encoders
 from vidjax.encoders.frozen import Encoder
-from vidjax.interop import card, configs, diffusers, names, parts, stability, transfer
+from vidjax.interop import (
+  card,
+  configs,
+  diffusers,
+  names,
+  parts,
+  schedulers,
+  stability,
+  transfer,
+)
 from vidjax.interop.card import Generation
 from vidjax.interop.safetensors import MAX_SHARD_BYTES
 from vidjax.lazy import Weights
@@ -44,9 +54,9 @@ def export_pipeline(
   encoders: Mapping[str, Encoder],
   generation: Generation,
   *,
+  diffusion: DiffusionConfig | None = DiffusionConfig(),  # noqa: B008 - frozen
   tokenizer: tokenizers.Tokenizer | None = None,
   about: card.About | None = None,
-  scheduler: Mapping[str, Any] = configs.EULER_SCHEDULER,
   max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> str | None:
   """Writes a whole model, one tensor at a time.
@@ -61,9 +71,9 @@ def export_pipeline(
     unet_params: its parameters by flat name.
     encoders: "vae", and "image" or "text".
     generation: what the model makes.
+    diffusion: what the model knows of noise, by default as SVD; None if nobody knows.
     tokenizer: of the text encoder.
     about: what the model card says besides.
-    scheduler: the noise levels, as diffusers is told; empty if they are not known.
     max_shard_bytes: larger weight files are split.
 
   Returns:
@@ -87,8 +97,9 @@ def export_pipeline(
     "unet": ["diffusers", unet_json["_class_name"]],
     "vae": ["diffusers", vae_json["_class_name"]],
   }
+  scheduler = schedulers.to_json(diffusion) if diffusion else {}
   if scheduler:
-    storage.write_json(root / "scheduler" / "scheduler_config.json", dict(scheduler))
+    storage.write_json(root / "scheduler" / "scheduler_config.json", scheduler)
     classes["scheduler"] = ["diffusers", scheduler["_class_name"]]
   if "image" in networks:
     write_image(root / "image_encoder", *networks["image"])

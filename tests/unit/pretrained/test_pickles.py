@@ -36,7 +36,7 @@ def test_the_verb_converts_a_pickle_and_verifies(tmp_path, stable_diffusion):
   loaded = pretrained.load(str(tmp_path / "out"))
   same(params, loaded.params)
   assert json.loads((tmp_path / "out" / "vidjax.json").read_text())["origin"] == str(ckpt)
-  assert not loaded.samples_here  # what it came from decides, not that it was converted here
+  assert not loaded.knows_noise  # what it came from decides, not that it was converted here
 
 
 class Malicious:

@@ -1,5 +1,7 @@
 """Models that others publish, as `--model` and `init_from` take them."""
 
+import shutil
+
 import jax
 import numpy as np
 from pretrained_models import SD_UNET, same
@@ -14,7 +16,7 @@ from vidjax.parallel import mesh as meshes
 from vidjax.parallel import plan
 
 
-def test_stable_diffusion_starts_a_stage_and_does_not_sample(stable_diffusion):
+def test_stable_diffusion_starts_a_stage_and_samples(stable_diffusion, tmp_path):
   root, params = stable_diffusion
   assert len(list((root / "unet").glob("*.safetensors"))) > 3
   loaded = pretrained.load(str(root))
@@ -23,8 +25,17 @@ def test_stable_diffusion_starts_a_stage_and_does_not_sample(stable_diffusion):
   assert (loaded.config.data.num_frames, loaded.config.data.height) == (1, 64)
   assert loaded.config.encoders.text == str(root / "text_encoder")
   assert loaded.config.encoders.image == ""
-  with pytest.raises(ValueError, match=r"discrete noise levels.*init_from"):
-    pipeline.Pipeline.from_pretrained(str(root))
+  assert loaded.config.diffusion.prediction == "eps"
+  assert loaded.config.diffusion.betas.kind == "linear"  # as diffusers' class has it by default
+  image = pipeline.Pipeline.from_pretrained(str(root))(
+    prompt="a red car", height=16, width=16, steps=2, sampler="ddim", max_guidance=5.0
+  )
+  assert image.shape == (1, 16, 16, 3)
+  assert np.isfinite(image).all()
+  silent = tmp_path / "silent"
+  shutil.copytree(root, silent, ignore=shutil.ignore_patterns("scheduler"))
+  with pytest.raises(ValueError, match=r"without a word about its noise levels.*init_from"):
+    pipeline.Pipeline.from_pretrained(str(silent))
 
 
 def test_a_single_unet_folder_starts_a_stage(stable_diffusion):
