@@ -45,6 +45,12 @@ class Pipeline:
     self._params = params
     self._frozen = encoders.load(config.encoders, config.conditioning.mode)
     self._tokenizer = tokenizers.load(config.encoders.text) if config.encoders.text else None
+    self._check_channels()
+
+  @property
+  def tokenizer(self) -> tokenizers.Tokenizer | None:
+    """What turns a prompt into ids; None for a model that reads no text."""
+    return self._tokenizer
 
   @classmethod
   def from_pretrained(cls, model: str, params: str = "ema") -> "Pipeline":
@@ -121,6 +127,18 @@ class Pipeline:
 
     with jax.set_mesh(meshes.make_mesh(meshes.MeshConfig(), jax.local_devices()[:1])):
       return jax.device_get(jax.jit(run)(self._frozen.weights, jnp.asarray(video_NTHWC)))
+
+  def _check_channels(self) -> None:
+    """Refuses a UNet that does not take what the mode concatenates."""
+    shape, latents = denoising.unet_config(self.config), self._frozen.latent_channels
+    mode = self.config.conditioning.mode
+    needed = 2 * latents if mode == "image_to_video" else latents
+    if (shape.in_channels, shape.out_channels) != (needed, latents):
+      raise ValueError(
+        f"the UNet in {self.origin} has {shape.in_channels} input and {shape.out_channels} output"
+        f" channels; mode {mode!r} with an autoencoder of {latents} channels needs {needed} and"
+        f" {latents}: is it a model of this mode, with its own autoencoder?"
+      )
 
   # --- Arrays -> video --------------------------------------------------------------------------
 

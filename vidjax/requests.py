@@ -5,6 +5,7 @@ Shapes: N clips, T frames, H W pixels, h w latent pixels, C channels, L tokens.
 
 from collections.abc import Sequence
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
@@ -128,13 +129,14 @@ def resolve(asked: Request, config: TrainConfig, frozen: Frozen, origin: str) ->
       raise ValueError(f"mode {mode!r} needs one prompt for each clip: set --prompt=TEXT")
     if asked.negative_prompts is not None and len(asked.negative_prompts) != clips:
       raise ValueError(f"{len(asked.negative_prompts)} negative prompts for {clips} seeds")
+  own = config.data
   shape = Shape(
     mode=mode,
     clips=clips,
-    num_frames=1 if mode == "text_to_image" else asked.num_frames or config.data.num_frames,
-    height=asked.height or config.data.height,
-    width=asked.width or config.data.width,
-    fps=asked.fps or config.data.fps,
+    num_frames=1 if mode == "text_to_image" else _or(asked.num_frames, own.num_frames),
+    height=_or(asked.height, own.height),
+    width=_or(asked.width, own.width),
+    fps=_or(asked.fps, own.fps),
   )
   factor = frozen.downsampling
   for name, size in (("height", shape.height), ("width", shape.width)):
@@ -147,7 +149,13 @@ def resolve(asked: Request, config: TrainConfig, frozen: Frozen, origin: str) ->
   ):
     if count < 1:
       raise ValueError(f"{name}={count} must be at least 1")
+  if shape.fps <= 0:
+    raise ValueError(f"fps={shape.fps} must be positive")
   return shape
+
+
+def _or(asked: Any, own: Any) -> Any:
+  return own if asked is None else asked
 
 
 def program(asked: Request, shape: Shape, config: TrainConfig) -> Program:

@@ -26,6 +26,7 @@ import PIL.Image
 from vidjax import command, render, requests, storage
 from vidjax import pipeline as pipelines
 from vidjax.data import transforms
+from vidjax.encoders import tokenizers
 from vidjax.observe import console
 
 _FLAGS = flags.FLAGS
@@ -71,6 +72,7 @@ def main() -> None:
   pipe = pipelines.Pipeline.from_pretrained(_FLAGS.model, _FLAGS.params)
   clips = _clips()
   common = _common(pipe)
+  _say_what_is_cut(pipe, clips)
   due = [c for c in clips if _FLAGS.save_array or not _is_done(c, _settings(common, pipe, c))]
   if len(due) < len(clips):
     console.line(f"{len(clips) - len(due)} of {len(clips)} clips are there already")
@@ -95,8 +97,9 @@ def main() -> None:
 
 def _check_flags() -> None:
   for name in ("num_samples", "batch_size"):
-    if _FLAGS[name].value is not None and _FLAGS[name].value < 1:
-      raise ValueError(f"--{name}={_FLAGS[name].value}: at least 1")
+    value = getattr(_FLAGS, name)
+    if value is not None and value < 1:
+      raise ValueError(f"--{name}={value}: at least 1")
   if _FLAGS.prompt is not None and _FLAGS.prompt_file is not None:
     raise ValueError("--prompt and --prompt_file: give one of them")
   suffix = storage.Path(_FLAGS.out).suffix.lower()
@@ -126,6 +129,18 @@ def _clips() -> list[_Clip]:
     )
     for i, prompt in enumerate(asked)
   ]
+
+
+def _say_what_is_cut(pipe: pipelines.Pipeline, clips: Sequence[_Clip]) -> None:
+  if pipe.tokenizer is None:
+    return
+  asked = [clip.prompt for clip in clips] + [_FLAGS.negative_prompt]
+  for prompt in dict.fromkeys(filter(None, asked)):
+    if cut := tokenizers.unread(pipe.tokenizer, prompt):
+      console.line(
+        f"warning: the text encoder reads {pipe.tokenizer.length} tokens, so the end of a prompt is"
+        f" not read: {cut!r}"
+      )
 
 
 def _common(pipe: pipelines.Pipeline) -> pipelines.Request:
@@ -254,7 +269,7 @@ def define_flags() -> None:
   flags.DEFINE_integer("height", None, "Pixels.")
   flags.DEFINE_integer("width", None, "Pixels.")
   flags.DEFINE_float("fps", None, "Real frame rate of the clip.")
-  flags.DEFINE_float("motion_bucket_id", default.motion_bucket_id, "How much moves, 0 to 255.")
+  flags.DEFINE_float("motion_bucket_id", 127.0, "How much moves, 0 to 255.")
   flags.DEFINE_float("noise_aug_strength", default.noise_aug_strength, "Noise on the image, sigma.")
   flags.DEFINE_string("sampler", default.sampler, "euler, heun, ddim, dpmpp_2m, unipc, ...")
   flags.DEFINE_string(

@@ -85,6 +85,20 @@ def save(tokenizer: Tokenizer, folder: storage.PathLike) -> None:
   storage.write_json(root / _SETTINGS, tokenizer.write(root))
 
 
+def unread(tokenizer: Tokenizer, text: str) -> str:
+  """The end of `text` that does not fit into the ids of a caption; "" if all of it does."""
+  text = " ".join(text.split())
+  ids = tokenizer(text)
+  low, high = 0, len(text)  # the shortest beginning that gives the same ids
+  while low < high:
+    middle = (low + high) // 2
+    if np.array_equal(tokenizer(text[:middle]), ids):
+      high = middle
+    else:
+      low = middle + 1
+  return text[low:].strip()
+
+
 @dataclasses.dataclass(frozen=True)
 class ByteTokenizer:
   """UTF-8 bytes as tokens: 0 pads, 1 begins, 2 ends, 3 + b is byte b."""
