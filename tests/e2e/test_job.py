@@ -35,6 +35,7 @@ def place(job, videos, tmp_path, repo_root, monkeypatch):
   from vidjax import render
 
   render.write_png("IMAGE_FILE", frame)
+  (tmp_path / "PROMPTS").write_text("a square\na wall\n")
   return tmp_path
 
 

@@ -25,6 +25,11 @@ RUN_BY = {
   "vidjax sample --model=HIGHRES --image=IMAGE_FILE --out=clip.mp4": (
     f"{_JOB}::test_documented_commands_run"
   ),
+  "vidjax sample --model=LOWRES --prompt_file=PROMPTS --num_samples=2 --out=clips/x.mp4": (
+    f"{_JOB}::test_documented_commands_run"
+  ),
+  "vidjax sample --model=HIGHRES --image=IMAGE_FILE --sampler=dpmpp_2m --steps=12"
+  " --out=clip.webm": f"{_JOB}::test_documented_commands_run",
   "vidjax evaluate --protocol=demo --data=CLIPS/shards --model=HIGHRES --out=EVAL": (
     f"{_JOB}::test_documented_commands_run"
   ),
