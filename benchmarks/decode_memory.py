@@ -1,10 +1,10 @@
 """Peak memory of decoding many frames against few, a chunk at a time.
 
-  JAX_PLATFORMS=cpu python -m benchmarks.decode_memory
+  JAX_PLATFORMS=cpu python -m benchmarks.decode_memory --at_once=64
 
 Decodes random latents with SVD's temporal decoder (random weights) through `Pipeline`, each number
-of frames in a process of its own; the last row decodes all frames at once, which is what chunks are
-for. Prints a table: the peak of anonymous memory while decoding (RssAnon of /proc/self/status,
+of frames in a process of its own; with --at_once the last row decodes all frames at once, which is
+what chunks are for. Prints a table: the peak of anonymous memory while decoding (RssAnon of /proc/self/status,
 sampled), what of it decoding added, the peak of resident memory of the process (VmHWM), the time
 with compilation, and the ratio of the peaks to the first row. Needs Linux.
 """

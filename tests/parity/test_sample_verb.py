@@ -1,7 +1,7 @@
 """`vidjax sample` against PyTorch, from prompt or picture to frames, from the same noise.
 
-diffusers has no pipeline for SVD's text-to-video: that reference is composed of parts, as is that of
-an image model of discrete time steps, which is run through `Pipeline`.
+diffusers has no pipeline for SVD's text-to-video: that reference is composed of parts, as is that
+of an image model of discrete time steps, which is run through `Pipeline`.
 """
 
 import dataclasses
