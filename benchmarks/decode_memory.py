@@ -4,9 +4,9 @@
 
 Decodes random latents with SVD's temporal decoder (random weights) through `Pipeline`, each number
 of frames in a process of its own; with --at_once the last row decodes all frames at once, which is
-what chunks are for. Prints a table: the peak of anonymous memory while decoding (RssAnon of /proc/self/status,
-sampled), what of it decoding added, the peak of resident memory of the process (VmHWM), the time
-with compilation, and the ratio of the peaks to the first row. Needs Linux.
+what chunks are for. Prints a table: the peak of anonymous memory while decoding (RssAnon of
+/proc/self/status, sampled), what of it decoding added, the peak of resident memory of the process
+(VmHWM), the time with compilation, and the ratio of the peaks to the first row. Needs Linux.
 """
 
 from collections.abc import Iterator
