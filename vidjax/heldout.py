@@ -253,7 +253,7 @@ def _sheet(examples: Sequence[_Example]) -> np.ndarray:
   strips = []
   for example in examples:
     origin = "training" if example.split == "train" else "held out"
-    label = f"real, {origin}: {example.window.caption[:90]}"
+    label = f"real, {origin}: {example.window.caption[:90] or 'no caption'}"
     strips += [
       render.Strip(label, example.window.video_THWC),
       render.Strip("generated", example.generated),

@@ -39,7 +39,8 @@ class Request:
       "karras", or "trailing" for a model of time steps.
     steps: sampler steps.
     min_guidance: guidance scale of the first frame.
-    max_guidance: of the last one; both 1 samples without guidance, at half the cost.
+    max_guidance: of the last one, and of an image; both 1 samples without guidance, at half the
+      cost.
     guidance_interval: lowest and highest sigma / alpha with guidance; None: all.
     guidance_rescale: 0 to 1, against overexposure at large scales (`guidance.guided`).
     decode_chunk: frames decoded at once.

@@ -277,7 +277,9 @@ def define_flags() -> None:
   )
   flags.DEFINE_integer("steps", default.steps, "Sampler steps.")
   flags.DEFINE_float("min_guidance", default.min_guidance, "Guidance scale of the first frame.")
-  flags.DEFINE_float("max_guidance", default.max_guidance, "Guidance scale of the last frame.")
+  flags.DEFINE_float(
+    "max_guidance", default.max_guidance, "Guidance scale of the last frame, and of an image."
+  )
   flags.DEFINE_list("guidance_interval", None, "LOW,HIGH: guide only at these noise levels.")
   flags.DEFINE_float("guidance_rescale", 0.0, "0 to 1, against overexposure.")
   flags.DEFINE_integer("decode_chunk", default.decode_chunk, "Frames decoded at once.")

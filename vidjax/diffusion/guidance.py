@@ -24,7 +24,12 @@ Denoiser = Callable[[jax.Array, Level], jax.Array]
 
 
 def frame_scales(num_frames: int, min_guidance: float, max_guidance: float) -> np.ndarray:
-  """SVD's scale per frame, rising linearly over the clip: shape (T,), float32."""
+  """SVD's scale per frame, rising linearly over the clip: shape (T,), float32.
+
+  A single frame is an image, and gets `max_guidance`.
+  """
+  if num_frames == 1:
+    return np.full(1, max_guidance, np.float32)
   return np.linspace(min_guidance, max_guidance, num_frames, dtype=np.float32)
 
 

@@ -39,6 +39,7 @@ def denoiser(of_branch: jax.Array):
 
 def test_scales_rise_over_the_frames():
   np.testing.assert_allclose(guidance.frame_scales(5, 1.0, 3.0), [1.0, 1.5, 2.0, 2.5, 3.0])
+  np.testing.assert_array_equal(guidance.frame_scales(1, 1.0, 3.0), [3.0])  # an image
 
 
 def test_classifier_free():
