@@ -137,12 +137,15 @@ def run_command(command: list[str], run: str) -> int:
     "XLA_FLAGS": "--xla_backend_optimization_level=1",
     **os.environ,
   }
-  process = subprocess.Popen(command, env=environment, process_group=0)
+  process: subprocess.Popen | None = None
+  early: int | None = None  # a signal that came before there was a process
   forwarded = 0.0
 
   def forward(number: int, frame: FrameType | None) -> None:
-    nonlocal forwarded
-    if time.monotonic() - forwarded > _SIGNAL_SECONDS and process.poll() is None:
+    nonlocal early, forwarded
+    if process is None:
+      early = number
+    elif time.monotonic() - forwarded > _SIGNAL_SECONDS and process.poll() is None:
       forwarded = time.monotonic()
       process.send_signal(number)
 
@@ -150,6 +153,9 @@ def run_command(command: list[str], run: str) -> int:
   for number in (signal.SIGINT, signal.SIGTERM):
     before[number] = signal.signal(number, forward)
   try:
+    process = subprocess.Popen(command, env=environment, process_group=0)
+    if early is not None:
+      forward(early, None)
     code = process.wait()
   finally:
     for number, handler in before.items():

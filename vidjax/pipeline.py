@@ -43,6 +43,7 @@ class Pipeline:
     self.config, self.origin = config, origin
     self._network = denoising.make_unet(config)
     self._params = params
+    self._placed: tuple[jax.sharding.Mesh, Params, dict[str, Params]] | None = None
     self._frozen = encoders.load(config.encoders, config.conditioning.mode)
     self._tokenizer = tokenizers.load(config.encoders.text) if config.encoders.text else None
     self._check_channels()
@@ -75,6 +76,11 @@ class Pipeline:
   def load(self, params: Params) -> None:
     """Takes other weights of the same model; what is compiled stays."""
     self._params = params
+    self.free()
+
+  def free(self) -> None:
+    """Gives the devices' memory back; the next request puts the weights there again."""
+    self._placed = None
 
   def __call__(
     self,
@@ -107,12 +113,10 @@ class Pipeline:
     weights = requests.guidance_weights(request, shape, program.branches)
     mesh = meshes.make_mesh(meshes.MeshConfig(), _devices_for(shape.clips))
     with jax.set_mesh(mesh):
-      whole = jax.NamedSharding(mesh, jax.P())
-      rows = jax.NamedSharding(mesh, plan.batch_spec(mesh))
-      params = jax.device_put(self._params, whole)
-      frozen = jax.device_put(self._frozen.weights, whole)
-      arrays = jax.device_put(arrays, rows)
-      latents = self._sample(program)(params, frozen, arrays, jax.device_put(weights, whole))
+      params, frozen = self._weights_on(mesh)
+      arrays = jax.device_put(arrays, jax.NamedSharding(mesh, plan.batch_spec(mesh)))
+      weights = jax.device_put(weights, jax.NamedSharding(mesh, jax.P()))
+      latents = self._sample(program)(params, frozen, arrays, weights)
       return self._decoded(frozen, latents, request.decode_chunk)
 
   def reconstruct(self, video_NTHWC: np.ndarray) -> np.ndarray:
@@ -127,6 +131,16 @@ class Pipeline:
 
     with jax.set_mesh(meshes.make_mesh(meshes.MeshConfig(), jax.local_devices()[:1])):
       return jax.device_get(jax.jit(run)(self._frozen.weights, jnp.asarray(video_NTHWC)))
+
+  def _weights_on(self, mesh: jax.sharding.Mesh) -> tuple[Params, dict[str, Params]]:
+    """UNet and encoders on every device of `mesh`; they stay there for the next request."""
+    if self._placed is None or self._placed[0] != mesh:
+      self.free()  # those on another mesh, before there are two
+      placed = jax.device_put(
+        (self._params, self._frozen.weights), jax.NamedSharding(mesh, jax.P())
+      )
+      self._placed = (mesh, *placed)
+    return self._placed[1:]
 
   def _check_channels(self) -> None:
     """Refuses a UNet that does not take what the mode concatenates."""

@@ -60,6 +60,7 @@ class Preview:
         steps=_STEPS,
       )
     )
+    self._pipe.free()  # training needs the memory
     strips = [
       strip
       for window, real, clip in zip(windows, real_NTHWC, clips, strict=True)

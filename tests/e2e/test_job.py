@@ -87,6 +87,9 @@ def test_samples_do_not_depend_on_their_batch(job):
   alone = pipe(image=images[1], seed=6, steps=2)
   assert batch.shape == (3, 4, 16, 24, 3)
   np.testing.assert_allclose(batch[1], alone, atol=2e-5)
+  # The weights stay on the devices between requests, until there are others.
+  pipe.load(pipelines.fresh_weights(pipe.config))
+  assert np.abs(pipe(image=images[1], seed=6, steps=2) - alone).max() > 1e-3
 
 
 def test_sample_reads_noise_and_saves_the_array(job, tmp_path):
