@@ -37,6 +37,7 @@ class _Clip:
   """One clip of a batch: where it goes, and what it is asked with besides the common settings."""
 
   path: storage.Path
+  number: int
   seed: int
   prompt: str | None
 
@@ -76,13 +77,14 @@ def main() -> None:
   due = [c for c in clips if _FLAGS.save_array or not _is_done(c, _settings(common, pipe, c))]
   if len(due) < len(clips):
     console.line(f"{len(clips) - len(due)} of {len(clips)} clips are there already")
+  given = _given(common, len(clips))
   size = _FLAGS.batch_size or jax.local_device_count()
   arrays = []
   with console.Progress("sampling", total=len(due)) as progress:
     for start in range(0, len(due), size):
       part = due[start : start + size]
-      request = _request(common, part)
-      made = pipe.generate(_with_noise(request, start, len(due)))
+      request = _request(common, part, given)
+      made = pipe.generate(request)
       for clip, video_THWC in zip(part, made, strict=True):
         _write(clip, video_THWC, request.fps or pipe.config.data.fps)
         storage.write_json(clip.path.with_suffix(".json"), _settings(common, pipe, clip))
@@ -124,6 +126,7 @@ def _clips() -> list[_Clip]:
   return [
     _Clip(
       path=out if single else out.with_name(f"{out.stem}_{i:04d}{out.suffix}"),
+      number=i,
       seed=_FLAGS.seed + i,
       prompt=prompt,
     )
@@ -176,35 +179,40 @@ def _common(pipe: pipelines.Pipeline) -> pipelines.Request:
   return request
 
 
-def _request(common: pipelines.Request, clips: Sequence[_Clip]) -> pipelines.Request:
-  n = len(clips)
-  images = image_noise = None
+def _given(common: pipelines.Request, clips: int) -> dict[str, np.ndarray]:
+  """Arrays in the files that the flags name: `image`, `image_noise`, and `noise` of all clips."""
+  found = {}
   if _FLAGS.image:
     assert common.height is not None
     assert common.width is not None
-    images = np.repeat(read_image(_FLAGS.image, common.height, common.width)[None], n, axis=0)
+    found["image"] = read_image(_FLAGS.image, common.height, common.width)
   if _FLAGS.image_noise:
-    image_noise = np.repeat(_read_array(_FLAGS.image_noise)[None], n, axis=0)
+    found["image_noise"] = _read_array(_FLAGS.image_noise)
+  if _FLAGS.noise:
+    found["noise"] = _read_array(_FLAGS.noise)
+    if len(found["noise"]) != clips:
+      rows = len(found["noise"])
+      raise ValueError(f"--noise={_FLAGS.noise} holds noise for {rows} clips, not {clips}")
+  return found
+
+
+def _request(
+  common: pipelines.Request, clips: Sequence[_Clip], given: dict[str, np.ndarray]
+) -> pipelines.Request:
+  def for_each(name: str) -> np.ndarray | None:
+    return np.repeat(given[name][None], len(clips), axis=0) if name in given else None
+
   prompts = [clip.prompt for clip in clips if clip.prompt is not None]
   negative = _FLAGS.negative_prompt
   return dataclasses.replace(
     common,
-    images_NHWC=images,
-    image_noise_NHWC=image_noise,
+    images_NHWC=for_each("image"),
+    image_noise_NHWC=for_each("image_noise"),
+    noise_NThwC=given["noise"][[clip.number for clip in clips]] if "noise" in given else None,
     prompts=prompts or None,
-    negative_prompts=None if negative is None else [negative] * n,
+    negative_prompts=None if negative is None else [negative] * len(clips),
     seeds=[clip.seed for clip in clips],
   )
-
-
-def _with_noise(request: pipelines.Request, start: int, total: int) -> pipelines.Request:
-  """With the rows of --noise that belong to this part."""
-  if not _FLAGS.noise:
-    return request
-  noise = _read_array(_FLAGS.noise)
-  if len(noise) != total:
-    raise ValueError(f"--noise={_FLAGS.noise} holds noise for {len(noise)} clips, not {total}")
-  return dataclasses.replace(request, noise_NThwC=noise[start : start + len(request.seeds)])
 
 
 def _write(clip: _Clip, video_THWC: np.ndarray, fps: float) -> None:

@@ -60,6 +60,26 @@ def test_a_batch_of_prompts_goes_on_where_it_was(job, tmp_path):
   assert (out / "x_0000.webm").read_bytes() == before
 
 
+def test_noise_belongs_to_its_clip_when_a_batch_goes_on(job, photo, tmp_path):
+  noise = np.random.default_rng(0).normal(size=(2, 4, 2, 3, 8)).astype(np.float32)
+  np.save(tmp_path / "noise.npy", noise)
+  arguments = (
+    "sample",
+    f"--model={job}/video_highres",
+    f"--image={photo}",
+    f"--noise={tmp_path}/noise.npy",
+    "--num_samples=2",
+    f"--out={tmp_path}/x.mp4",
+    *SMALL,
+  )
+  done = run_vidjax(*arguments)
+  assert done.stdout.count("scaled to cover") == 1
+  before = (tmp_path / "x_0001.mp4").read_bytes()
+  (tmp_path / "x_0001.mp4").unlink()
+  assert "1 of 2 clips are there already" in run_vidjax(*arguments).stdout
+  assert (tmp_path / "x_0001.mp4").read_bytes() == before
+
+
 def test_frames_and_the_rule_for_images_of_another_shape(job, photo, tmp_path):
   done = run_vidjax(
     "sample", f"--model={job}/video_highres", f"--image={photo}", f"--out={tmp_path}/f/", *SMALL

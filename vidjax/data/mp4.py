@@ -117,8 +117,8 @@ def _x264_stream(container: Any, frame_HWC: np.ndarray, crf: int, preset: str) -
     "preset": preset,
     "threads": "1",
     "forced-idr": "1",
-    # Macroblock trees save a sixth of the bytes, but x264's vector code for them reads beyond rows
-    # whose number of blocks is no multiple of its width: equal frames would give other bytes.
+    # Macroblock trees save a sixth of the bytes, but with x264's vector code equal frames give
+    # other bytes each time at some sizes (64x96 and 128x192 among them).
     "mbtree": "0",
   }
   stream = container.add_stream("libx264", rate=None, options=options)

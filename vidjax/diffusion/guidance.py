@@ -10,17 +10,17 @@ All branches of a clip are evaluated in one batch. What branch stands where, and
 Weights are scalars or one for each frame (T,), sum to 1, and are the same for all clips.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vidjax.diffusion.levels import Level
+from vidjax.diffusion.samplers import Denoiser
 
 Scale = jax.Array | np.ndarray  # () or (T,)
 Weights = tuple[Scale, ...]
-Denoiser = Callable[[jax.Array, Level], jax.Array]
 
 
 def frame_scales(num_frames: int, min_guidance: float, max_guidance: float) -> np.ndarray:

@@ -61,7 +61,8 @@ def export_pipeline(
 ) -> str | None:
   """Writes a whole model, one tensor at a time.
 
-  An image-to-video model with its image encoder becomes a StableVideoDiffusionPipeline; an image
+  An image-to-video model of SVD's process with its image encoder becomes a
+  StableVideoDiffusionPipeline; an image
   autoencoder becomes one with a temporal decoder where its shape allows that, and stays an
   AutoencoderKL where not, which the pipeline takes, too. Other models are written part by part.
 
@@ -84,7 +85,9 @@ def export_pipeline(
   """
   root = storage.Path(out_dir)
   networks = parts.for_export(unet_config, unet_params, encoders)
-  pipeline = VIDEO_PIPELINE if parts.makes_video_of_images(networks) else None
+  scheduler = schedulers.to_json(diffusion) if diffusion else {}
+  continuous = scheduler.get("timestep_type") == "continuous"
+  pipeline = VIDEO_PIPELINE if continuous and parts.makes_video_of_images(networks) else None
   vae_config, vae_params = networks["vae"]
 
   sample_size = min(generation.height, generation.width) // vae_config.downsampling
@@ -97,7 +100,6 @@ def export_pipeline(
     "unet": ["diffusers", unet_json["_class_name"]],
     "vae": ["diffusers", vae_json["_class_name"]],
   }
-  scheduler = schedulers.to_json(diffusion) if diffusion else {}
   if scheduler:
     storage.write_json(root / "scheduler" / "scheduler_config.json", scheduler)
     classes["scheduler"] = ["diffusers", scheduler["_class_name"]]
@@ -115,9 +117,7 @@ def export_pipeline(
   storage.write_json(root / "model_index.json", index)
 
   folders = {kind: names[1] for kind, names in sorted(classes.items())}
-  use = card.diffusers_use(
-    pipeline, folders, generation, continuous=scheduler.get("timestep_type") == "continuous"
-  )
+  use = card.diffusers_use(pipeline, folders, generation, continuous=continuous)
   text = card.model_card("diffusers", use, folders, generation, networks, about or card.About())
   storage.write_text(root / "README.md", text)
   return pipeline

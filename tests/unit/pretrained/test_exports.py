@@ -7,9 +7,12 @@ from pretrained_models import DATA, TINY, same
 import pytest
 
 from vidjax import export, pipeline, pretrained
+from vidjax.diffusion.process import DiffusionConfig
 from vidjax.encoders import frozen
 from vidjax.errors import CheckpointError
+from vidjax.interop import export as files
 from vidjax.interop import parts, safetensors, stability
+from vidjax.models.unet import PRESETS
 
 
 def test_an_exported_file_holds_the_whole_model(trained, as_file):
@@ -107,3 +110,21 @@ def test_a_finished_export_is_left_and_never_mixed(trained, as_file, capsys):
   assert "nothing to do" in capsys.readouterr().out
   with pytest.raises(ValueError, match="holds an export in the layout of stability"):
     export.export(str(trained[0]), "ema", str(as_file))
+
+
+def test_no_pipeline_is_named_that_cannot_sample_the_model(trained, tmp_path):
+  """diffusers' video pipeline knows SVD's noise only."""
+  encoders = {"vae": frozen.load_vae("random:tiny"), "image": frozen.load_image("random:tiny")}
+  generation = files.Generation(num_frames=4, height=16, width=24, fps=4.0)
+  for name, diffusion in {
+    "edm": DiffusionConfig(prediction="edm"),
+    "discrete": DiffusionConfig(levels="discrete"),
+    "unknown": None,
+    "svd": DiffusionConfig(),
+  }.items():
+    pipeline = files.export_pipeline(
+      tmp_path / name, PRESETS["tiny"], trained[2], encoders, generation, diffusion=diffusion
+    )
+    assert pipeline == ("StableVideoDiffusionPipeline" if name == "svd" else None)
+    index = json.loads((tmp_path / name / "model_index.json").read_text())
+    assert ("scheduler" in index) == (name in ("svd", "discrete"))
