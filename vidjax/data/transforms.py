@@ -7,6 +7,8 @@ stretched or padded. Everything stays uint8, so that the device gets a quarter o
 Legend: T frames, H W height and width in pixels, C colours (RGB).
 """
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -17,11 +19,35 @@ def cover_size(source: tuple[int, int], target: tuple[int, int]) -> tuple[int, i
   return max(target[0], round(source[0] * scale)), max(target[1], round(source[1] * scale))
 
 
-def cover_crop(video_THWC: np.ndarray, height: int, width: int) -> np.ndarray:
-  """Scales frames to cover (height, width) and takes the centre.
+def cover(video_THWC: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  """Scales uint8 frames to `cover_size` of `size`, (height, width) of the view.
 
   Shrinking averages over areas, which is the anti-aliasing that strided interpolation lacks;
-  growing is bicubic. An odd overhang loses its extra row or column below or at the right.
+  growing is bicubic. Frames of the right size are returned as they are.
+  """
+  assert video_THWC.dtype == np.uint8, video_THWC.dtype
+  source = video_THWC.shape[1:3]
+  height, width = cover_size(source, size)
+  if (height, width) == source:
+    return video_THWC
+  method = cv2.INTER_AREA if height <= source[0] else cv2.INTER_CUBIC
+  result_THWC = np.empty((len(video_THWC), height, width, video_THWC.shape[3]), np.uint8)
+  for frame_HWC, scaled_HWC in zip(video_THWC, result_THWC, strict=True):
+    cv2.resize(frame_HWC, (width, height), dst=scaled_HWC, interpolation=method)
+  return result_THWC
+
+
+def crop(video_THWC: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+  """Cuts (height, width) out of the centre; contiguous.
+
+  An odd overhang loses its extra row or column below or at the right.
+  """
+  top, left = ((have - keep) // 2 for have, keep in zip(video_THWC.shape[1:3], size, strict=True))
+  return np.ascontiguousarray(video_THWC[:, top : top + size[0], left : left + size[1]])
+
+
+def cover_crop(video_THWC: np.ndarray, height: int, width: int) -> np.ndarray:
+  """Scales frames to cover (height, width) and takes the centre: the whole policy.
 
   Args:
     video_THWC: uint8 frames.
@@ -31,17 +57,23 @@ def cover_crop(video_THWC: np.ndarray, height: int, width: int) -> np.ndarray:
   Returns:
     uint8 (T, height, width, C), contiguous.
   """
-  assert video_THWC.dtype == np.uint8, video_THWC.dtype
-  source = video_THWC.shape[1:3]
-  cover = cover_size(source, (height, width))
-  top, left = (cover[0] - height) // 2, (cover[1] - width) // 2
-  method = cv2.INTER_AREA if cover[0] <= source[0] else cv2.INTER_CUBIC
-  result_THWC = np.empty((len(video_THWC), height, width, video_THWC.shape[3]), np.uint8)
-  for i, frame_HWC in enumerate(video_THWC):
-    if cover != source:
-      frame_HWC = cv2.resize(frame_HWC, (cover[1], cover[0]), interpolation=method)
-    result_THWC[i] = frame_HWC[top : top + height, left : left + width]
-  return result_THWC
+  return crop(cover(video_THWC, (height, width)), (height, width))
+
+
+def nearest_shape(sizes: np.ndarray, views: Sequence[tuple[int, int]]) -> np.ndarray:
+  """For each clip the view that shows most of it: the nearest ratio of width to height.
+
+  Args:
+    sizes: (N, 2) heights and widths; where they are not known (0) the first view is taken.
+    views: (height, width) of each.
+
+  Returns:
+    (N,) numbers of views.
+  """
+  known = np.all(sizes > 0, axis=1)
+  ratios = np.log(np.where(known, sizes[:, 1], 1) / np.where(known, sizes[:, 0], 1))
+  of_views = np.log([width / height for height, width in views])
+  return np.where(known, np.abs(ratios[:, None] - of_views).argmin(axis=1), 0)
 
 
 def mirror(video_THWC: np.ndarray) -> np.ndarray:
