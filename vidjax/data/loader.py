@@ -9,7 +9,7 @@ any number of hosts, of processes, and any batch size.
 Legend: B batch (rows of this host), T frames, H W pixels, C colours (RGB), L tokens.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 import dataclasses
 import faulthandler
 import multiprocessing
