@@ -48,7 +48,8 @@ def main() -> None:
   for line in what_is_read(opened):
     console.line(line)
   strips, captions, decode = time_windows(config, opened, _NUM_WINDOWS.value)
-  timings = decode | time_loader(config, _NUM_WINDOWS.value) | {"cpu_cores": os.cpu_count()}
+  timings: dict[str, Any] = {**decode, **time_loader(config, _NUM_WINDOWS.value)}
+  timings["cpu_cores"] = os.cpu_count()
   written = ["captions.json", "timings.json"]
   if strips:
     render.write_png(out / "contact_sheet.png", render.contact_sheet(strips))
@@ -81,9 +82,11 @@ def what_is_read(opened: schedule.Schedule) -> Iterator[str]:
         clips[name] = len(member.source.listing)
       if len(group.streams) > 1:
         yield f"{kind}: {share:.1%} of the batches are {_size(stream)} (height x width)"
-    needs = "; or ".join(grid.needs.partition(",")[0] for grid in group.streams[0].view.grids)
+    grids = group.streams[-1].view.grids
+    needs = "; or ".join(grid.needs.partition(",")[0] for grid in grids)
     for name, count in clips.items():
-      yield f"{name}: {usable[name]} of {count} clips hold {needs}; {shares[name]:.1%} of the {kind}"
+      of_kind = f"{shares[name]:.1%} of the {kind}"
+      yield f"{name}: {usable[name]} of {count} clips hold {needs}; {of_kind}"
   if opened.every_steps:
     yield f"each step number {opened.every_steps} shows pictures alone"
   if opened.image_rows:

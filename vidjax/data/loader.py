@@ -71,6 +71,7 @@ class BatchIterator(Iterator[Batch]):
     """
     batch = self._next_of_workers()
     self._note(batch.pop("rejected"))
+    batch["rejected_clips"] = len(self.rejected)
     self._number += 1
     self.position += self._make.global_batch
     return batch
