@@ -243,7 +243,7 @@ def make_film(world: World, *names: int | str) -> Film:
     length_s = edges[number + 1] - edges[number]
     before = scenes[-1].background.color if scenes else ""
     background = _background(world, before, Dice(*names, number, "background"))
-    camera = _camera(world, length_s, Dice(*names, number, "camera"))
+    camera = _camera(world, background, length_s, Dice(*names, number, "camera"))
     dice = Dice(*names, number, "shapes")
     shapes: list[Shape] = []
     for _ in range(1 + int(dice.uniform() * world.shapes)):
@@ -288,11 +288,15 @@ def _background(world: World, before: str, dice: Dice) -> Background:
   )
 
 
-def _camera(world: World, length_s: float, dice: Dice) -> Camera:
+def _camera(world: World, background: Background, length_s: float, dice: Dice) -> Camera:
+  """A camera whose motion can be seen: not before a plain background, nor along stripes."""
   pan = zoom = ""
-  if dice.uniform() < world.camera:
+  if dice.uniform() < world.camera and background.kind != "plain":
     share = dice.uniform()
-    pan = dice.choice(list(PANS)) if share < 0.65 else ""
+    striped = background.kind == "stripes"
+    along_x = bool(background.direction[0])
+    across = [name for name, (x, _) in PANS.items() if not striped or bool(x) == along_x]
+    pan = dice.choice(across) if share < 0.65 else ""
     zoom = dice.choice(("in", "out")) if share >= 0.55 else ""
   distance = min(dice.uniform(0.3, 0.6), 0.5 * length_s) if pan else 0.0
   gain = min(dice.uniform(0.3, 0.5), 0.4 * length_s) * ((zoom == "in") - (zoom == "out"))

@@ -45,7 +45,8 @@ class Options:
     cuts: share of the clips that have hard cuts; where a clip is too short for two scenes of half a
       second it has none.
     max_cuts: 1 to so many in those.
-    camera: share of the scenes whose camera pans or zooms.
+    camera: share of the scenes whose camera pans or zooms, among those where that can be seen:
+      before a plain background it stands still.
     backgrounds: which there are, of `scenes.BACKGROUNDS`; a sequence, or names joined by commas.
     variable_rate: time stamps vary by up to 0.4 frames around the regular ones.
   """
