@@ -6,6 +6,7 @@
 Shapes: N clips, T frames, H W pixels, h w latent pixels, C channels, L tokens.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -177,14 +178,17 @@ class Pipeline:
   def _branches(
     self, bound: encoders.Bound, program: Program, inputs: dict[str, jax.Array]
   ) -> list[Condition]:
-    """The conditions that guidance weighs: as asked for, and without."""
+    """The conditions that guidance weighs: as asked for, without, and without for each frame."""
     condition = self._condition(bound, program.mode, program.num_frames, inputs)
     if program.branches == 1:
       return [condition]
     if "negative_tokens_NL" in inputs:
-      other = {**inputs, "tokens_NL": inputs["negative_tokens_NL"]}
-      return [condition, self._condition(bound, program.mode, program.num_frames, other)]
-    return [condition, conditions.drop(condition, jnp.zeros_like(inputs["fps_N"]))]
+      negative = {**inputs, "tokens_NL": inputs["negative_tokens_NL"]}
+      other = self._condition(bound, program.mode, program.num_frames, negative)
+    else:
+      other = conditions.drop(condition, jnp.zeros_like(inputs["fps_N"]))
+    frames = dataclasses.replace(other, image_only=True)
+    return [condition, other, frames][: program.branches]
 
   @functools.cache  # noqa: B019 - a pipeline lives as long as its compiled programs are wanted
   def _sample(self, program: Program) -> Any:

@@ -43,6 +43,9 @@ class Request:
       cost.
     guidance_interval: lowest and highest sigma / alpha with guidance; None: all.
     guidance_rescale: 0 to 1, against overexposure at large scales (`guidance.guided`).
+    temporal_guidance: for video, how far to lead away from frames that do not see each other
+      (`guidance.temporal_consistency`); 1 leads nowhere. None is 1 without what it costs: a third
+      evaluation in each step.
     decode_chunk: frames decoded at once.
     noise_NThwC: unit normal start, instead of the seeds'.
     image_noise_NHWC: unit normal noise that `noise_aug_strength` scales, instead of the seeds'.
@@ -66,6 +69,7 @@ class Request:
   max_guidance: float = 3.0
   guidance_interval: tuple[float, float] | None = None
   guidance_rescale: float = 0.0
+  temporal_guidance: float | None = None
   decode_chunk: int = 16
   noise_NThwC: np.ndarray | None = None
   image_noise_NHWC: np.ndarray | None = None
@@ -90,7 +94,7 @@ class Program:
   Attributes:
     mode: see `Request`, likewise the others.
     num_frames: T.
-    branches: evaluations in a step: 2 with guidance.
+    branches: evaluations in a step: 2 with guidance, 3 with that of time.
     sampler: a name in `samplers.SAMPLERS`.
     schedule: see `process.sampling_levels`.
     steps: of the sampler.
@@ -169,11 +173,15 @@ def program(asked: Request, shape: Shape, config: TrainConfig) -> Program:
     raise ValueError(f"sampler={asked.sampler!r}: choose from {', '.join(samplers.SAMPLERS)}")
   schedule = asked.schedule or ("trailing" if config.diffusion.discrete else "karras")
   process.sampling_levels(config.diffusion, schedule, asked.steps)  # refuses what does not fit
-  unguided = asked.min_guidance == asked.max_guidance == 1.0
+  branches = 1 if asked.min_guidance == asked.max_guidance == 1.0 else 2
+  if asked.temporal_guidance is not None:
+    if shape.mode == "text_to_image":
+      raise ValueError("temporal_guidance: this model makes images, which have no frames to join")
+    branches = 3
   return Program(
     mode=shape.mode,
     num_frames=shape.num_frames,
-    branches=1 if unguided else 2,
+    branches=branches,
     sampler=asked.sampler,
     schedule=schedule,
     steps=asked.steps,
@@ -187,7 +195,10 @@ def guidance_weights(asked: Request, shape: Shape, branches: int) -> guidance.We
   if branches == 1:
     return ()
   low, high = asked.min_guidance, asked.max_guidance
-  return guidance.classifier_free(guidance.frame_scales(shape.num_frames, low, high))
+  scales_T = guidance.frame_scales(shape.num_frames, low, high)
+  if asked.temporal_guidance is None:
+    return guidance.classifier_free(scales_T)
+  return guidance.temporal_consistency(np.full_like(scales_T, asked.temporal_guidance), scales_T)
 
 
 def inputs(

@@ -169,6 +169,7 @@ def _common(pipe: pipelines.Pipeline) -> pipelines.Request:
     max_guidance=_FLAGS.max_guidance,
     guidance_interval=interval,
     guidance_rescale=_FLAGS.guidance_rescale,
+    temporal_guidance=_FLAGS.temporal_guidance,
     decode_chunk=_FLAGS.decode_chunk,
   )
   frames = 1 if (_FLAGS.mode or pipe.config.conditioning.mode) == "text_to_image" else 0
@@ -290,6 +291,9 @@ def define_flags() -> None:
   )
   flags.DEFINE_list("guidance_interval", None, "LOW,HIGH: guide only at these noise levels.")
   flags.DEFINE_float("guidance_rescale", 0.0, "0 to 1, against overexposure.")
+  flags.DEFINE_float(
+    "temporal_guidance", None, "Above 1: smoother motion, below: flicker. Half as much work again."
+  )
   flags.DEFINE_integer("decode_chunk", default.decode_chunk, "Frames decoded at once.")
   flags.DEFINE_integer("num_samples", 1, "How many clips, of each prompt.")
   flags.DEFINE_integer("batch_size", None, "Clips made at once; default: one on each device.")

@@ -18,10 +18,11 @@ import jax.numpy as jnp
 
 from vidjax.models.blocks import Contexts
 from vidjax.models.config import UNetConfig
-from vidjax.models.levels import DownBlock, MidBlock, UpBlock, temporal_conv, then_over_time
+from vidjax.models.levels import DownBlock, MidBlock, UpBlock, temporal_conv
 from vidjax.nn.conv import Conv
 from vidjax.nn.embed import EmbeddingMLP, embed_vector, sinusoid
 from vidjax.nn.init import Keys
+from vidjax.nn.mix import ImageOnly, then_over_time
 from vidjax.nn.norm import GroupNorm
 
 PRESETS: dict[str, UNetConfig] = {
@@ -117,7 +118,7 @@ class UNet(nnx.Module):
     contexts: Contexts,
     vector_BV: jax.Array | None = None,
     *,
-    image_only: bool = False,
+    image_only: ImageOnly = False,
   ) -> jax.Array:
     """Runs the model.
 
@@ -126,7 +127,8 @@ class UNet(nnx.Module):
       c_noise_B: noise level as the preconditioning gives it, e.g. 0.25 ln sigma.
       contexts: tokens (B, L, X) for each cross-attention, the same for all frames of a clip.
       vector_BV: raw numbers of the condition vector; None for a model without.
-      image_only: skip all temporal layers, so that frames are independent images.
+      image_only: True skips all temporal layers, so that frames are independent images; (B,)
+        booleans do so for the clips that they name, in one program with the others.
 
     Returns:
       y_BTHWD in float32.
