@@ -15,6 +15,7 @@ from vidjax import autoencoding, checkpoint, denoising, lazy, storage
 from vidjax import config as configs
 from vidjax import state as states
 from vidjax.checkpoint import layout
+from vidjax.conditioning.modes import MODES
 from vidjax.diffusion.process import DiffusionConfig
 from vidjax.interop import configs as json_configs
 from vidjax.interop import diffusers, layouts, schedulers, stability
@@ -229,4 +230,8 @@ def _origin(path: storage.Path, dtypes: str) -> str:
 def _mode(config: unet.UNetConfig) -> str:
   if config.temporal == "none":
     return "text_to_image"
-  return "image_to_video" if config.in_channels > config.out_channels else "text_to_video"
+  if config.in_channels == 2 * config.out_channels + 1:
+    return "interpolation"
+  if config.in_channels == config.out_channels:
+    return "text_to_video"
+  return "multi_view" if config.vector_size == MODES["multi_view"].vector_size else "image_to_video"
