@@ -128,6 +128,10 @@ def _pipeline_folder(root: storage.Path) -> Pretrained:
   scheduler = storage.read_json(path) if path.exists() else None
   diffusion = _diffusion(note, scheduler, unet_config)
   data = _data_of_folder(root / "unet", unet_config)
+  if unet_config.mask_embedding and "vae" in encoders:  # learned for one height and width
+    factor = layouts.open_network("vae", encoders["vae"])[0].downsampling
+    height, width = unet_config.mask_embedding
+    data |= {"height": factor * height, "width": factor * width}
   return Pretrained(
     _config(unet_config, encoders, note, data, diffusion),
     params,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vidjax import config as configs
-from vidjax import denoising
+from vidjax import denoising, heldout, pretrained, preview, storage
 from vidjax.checkpoint import warm_start
 from vidjax.conditioning import condition as conditions
 from vidjax.conditioning.modes import MODES
@@ -254,6 +254,41 @@ def test_a_model_of_text_or_image_to_video_starts_one_of_interpolation(source_ch
   theirs = apply(source, values, concat[..., : source_channels - CHANNELS])
   assert np.array(theirs).std() > 1e-3
   np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_a_model_of_image_to_video_starts_one_of_orbits():
+  """The elevation has no effect at first, and the other numbers keep theirs."""
+  network = denoising.make_unet(config_of("multi_view"))
+  source = denoising.make_unet(config_of("image_to_video"))
+  values = weights(source)
+  params, report = warm_start(network.abstract, values, lambda names: {})
+  assert report.widened == ("add_embedding.linear_1.kernel",)
+  assert not report.fresh
+  x_BTHWC, vector_B4 = jnp.asarray(draw(0, 2, 3, 2, 3, 2 * CHANNELS)), 9 * draw(1, 2, 4)
+  rest = jnp.asarray(draw(2, 2)), (jnp.asarray(draw(3, 2, 1, 64)),)
+
+  @jax.jit
+  def run(params, values, vector_B4):
+    theirs = source.bind(values)(x_BTHWC, *rest, vector_B4[:, :3])
+    return network.bind(params)(x_BTHWC, *rest, vector_B4), theirs
+
+  ours, theirs = run(params, values, vector_B4)
+  assert np.array(theirs).std() > 1e-3
+  np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
+  other, _ = run(params, values, vector_B4 + np.float32([1, 0, 0, 0]))
+  assert np.abs(other - ours).max() > 1e-4
+  untouched, _ = run(params, values, vector_B4 + np.float32([0, 0, 0, 1]))
+  np.testing.assert_array_equal(untouched, ours)
+
+
+def test_previews_and_evaluation_of_orbits_are_refused_for_want_of_elevations(monkeypatch):
+  config = dataclasses.replace(config_of("multi_view"), sample_every_steps=2)
+  with pytest.raises(ValueError, match=r"sample_every_steps must be 0 for mode 'multi_view'"):
+    preview.Preview(config, storage.Path("workdir"))
+  loaded = pretrained.Pretrained(config, {}, "here")
+  monkeypatch.setattr(heldout.pretrained, "load", lambda model, params: loaded)
+  with pytest.raises(ValueError, match=r"multi_view models are asked with the elevation"):
+    heldout.evaluate_model("SHARDS", "MODEL", "ema", "OUT", None)
 
 
 def test_the_stand_in_has_the_size_of_the_datas_latents_unless_the_config_says_otherwise():
