@@ -20,7 +20,7 @@ from vidjax.models.blocks import Contexts
 from vidjax.models.config import UNetConfig
 from vidjax.models.levels import DownBlock, MidBlock, UpBlock, temporal_conv
 from vidjax.nn.conv import Conv
-from vidjax.nn.embed import EmbeddingMLP, embed_vector, sinusoid
+from vidjax.nn.embed import EmbeddingMLP, MaskEmbedding, embed_vector, sinusoid
 from vidjax.nn.init import Keys
 from vidjax.nn.mix import ImageOnly, then_over_time
 from vidjax.nn.norm import GroupNorm
@@ -110,6 +110,11 @@ class UNet(nnx.Module):
     self.conv_norm_out = GroupNorm(widths[0], eps=1e-5)
     self.conv_out = Conv(widths[0], config.out_channels, zero_init=True, rngs=rngs)
     self.temporal_conv_out = temporal_conv(config, config.out_channels, rngs)
+    self.mask_embedding = (
+      MaskEmbedding(*config.mask_embedding, config.out_channels, rngs=rngs)
+      if config.mask_embedding
+      else None
+    )
 
   def __call__(
     self,
@@ -148,6 +153,8 @@ class UNet(nnx.Module):
       emb_BE += self.add_embedding(embed_vector(vector_BV, config.vector_embed_dim).astype(dtype))
 
     # Encoder.
+    if self.mask_embedding is not None:
+      x_BTHWC = self.mask_embedding(x_BTHWC)
     h = self.conv_in(x_BTHWC.astype(dtype))
     h = then_over_time(self.temporal_conv_in, h, image_only=image_only)
     skips = [h]
@@ -173,6 +180,11 @@ def _check_inputs(
     raise ValueError(
       f"the UNet takes (B, T, H, W, {config.in_channels}), not {x_BTHWC.shape}:"
       " check model.in_channels against latents plus condition"
+    )
+  if config.mask_embedding and x_BTHWC.shape[2:4] != config.mask_embedding:
+    raise ValueError(
+      f"latents are {x_BTHWC.shape[2]}x{x_BTHWC.shape[3]}, model.mask_embedding is of"
+      f" {'x'.join(map(str, config.mask_embedding))}: it is learned for one height and width"
     )
   widths = tuple(context.shape[-1] for context in contexts)
   if widths != config.cross_attention_dims:
