@@ -60,7 +60,9 @@ def draw() -> str:
       frame(first, first + share, top, where)
     top += 72
   top += 16
-  text(8, top, "Steps of one run: which batches show pictures (p), and what they go on with", bold=True)
+  text(
+    8, top, "Steps of one run: which batches show pictures (p), and what they go on with", bold=True
+  )
   top += 14
   for name, schedule in (
     ("images.every_steps = 4", Schedule(_group(), _group(), every_steps=4)),
@@ -82,7 +84,9 @@ def draw() -> str:
     f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{top}"'
     ' font-family="Helvetica, Arial, sans-serif" font-size="12">'
   )
-  return "\n".join([head, f'<rect width="100%" height="100%" fill="{_PAPER}"/>', *rows, "</svg>", ""])
+  return "\n".join(
+    [head, f'<rect width="100%" height="100%" fill="{_PAPER}"/>', *rows, "</svg>", ""]
+  )
 
 
 def _group():

@@ -66,7 +66,7 @@ def test_pictures_train_no_temporal_layer(job, tmp_path):
       (job / "video_lowres", "ema"),
     )
   )
-  temporal = [name for name in still if ".temporal" in name or "time_" in name]
+  temporal = [name for name in still if ".temporal" in name or "time_mixer" in name]
   assert len(temporal) > 20
   for name in temporal:
     np.testing.assert_array_equal(still[name], before[name], err_msg=name)
