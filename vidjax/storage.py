@@ -22,6 +22,7 @@ import os
 import pathlib
 import re
 import shutil
+import stat
 import tempfile
 from typing import Any, BinaryIO, TypeAlias, cast
 import uuid
@@ -59,6 +60,16 @@ def writing(path: PathLike) -> Iterator[None]:
     if is_no_space(exc):
       raise NoSpaceError(f"no space left to write {os.fspath(path)}: free some, run again") from exc
     raise
+
+
+def is_read_only(folder: PathLike) -> bool:
+  """Whether a local folder is marked as one in which nobody writes; not so for an object store.
+
+  The superuser could write there all the same, and in containers that is who everybody is.
+  """
+  if not is_local(folder):
+    return False
+  return not os.stat(folder).st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
 
 
 def free_space(path: PathLike) -> int | None:
@@ -247,11 +258,11 @@ def file_states(path: PathLike) -> list[FileState]:
     for file in list_files(path):
       name = pathlib.Path(file).relative_to(root).as_posix()
       try:
-        stat = os.stat(file)
+        status = os.stat(file)
       except OSError:
         states.append(FileState(name, -1, ""))
       else:
-        states.append(FileState(name, stat.st_size, str(stat.st_mtime_ns)))
+        states.append(FileState(name, status.st_size, str(status.st_mtime_ns)))
   else:
     found: Any = _remote(path).find(os.fspath(path), detail=True)
     folder = os.fspath(path).split("://")[1].rstrip("/") + "/"

@@ -171,11 +171,13 @@ def update(
   for file, found in same.items():
     if np.array_equal(found.problems.blob, fresh.problems.blob):
       return found, os.fspath(file)
-  try:
-    _write(beside, fresh)
-    return fresh, os.fspath(beside)
-  except Exception as error:  # each store has its own way of saying that nothing may be written
-    logging.info("%s cannot be written (%s): using %s", beside, error, elsewhere)
+  if not storage.is_read_only(folder):
+    try:
+      _write(beside, fresh)
+      return fresh, os.fspath(beside)
+    except Exception as error:  # each store has its own way of saying that nothing may be written
+      logging.info("%s cannot be written: %s", beside, error)
+  logging.info("%s: the index is kept in %s", folder, elsewhere)
   _write(elsewhere, fresh)
   return fresh, os.fspath(elsewhere)
 

@@ -21,7 +21,8 @@ def open_videos(path, split="train", **options):
 
 
 def copy(videos, target):
-  shutil.copytree(videos, target, dirs_exist_ok=True)
+  ignore = shutil.ignore_patterns("index-*")
+  shutil.copytree(videos, target, dirs_exist_ok=True, ignore=ignore)
   return target
 
 
@@ -143,6 +144,16 @@ def test_an_index_that_cannot_be_written_or_read_is_made_elsewhere(
   assert open_videos(tmp_path)[0].source == "a.mp4"
 
 
+def test_nothing_is_written_where_nobody_may_write(videos, tmp_path, cache):
+  copy(videos, tmp_path)
+  tmp_path.chmod(0o555)  # the superuser could
+  try:
+    assert open_videos(tmp_path).index_file.startswith(str(cache))
+    assert not (tmp_path / "index-videos.npz").exists()
+  finally:
+    tmp_path.chmod(0o755)
+
+
 def test_what_changes_the_digest(videos, tmp_path):
   digest = open_videos(copy(videos, tmp_path / "one")).listing.digest
   other = copy(videos, tmp_path / "two")
@@ -248,3 +259,4 @@ def test_real_videos(shared_data, cache):
     if known["sample_aspect_ratio"] in (None, "1:1"):
       assert tuple(source.listing.sizes[i]) == size, known
   assert np.isfinite(source.listing.durations_s).sum() >= 10
+  assert source.index_file.startswith(str(cache))
