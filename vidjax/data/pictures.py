@@ -94,7 +94,8 @@ def _on_white(image: PIL.Image.Image) -> PIL.Image.Image:
 
 def _orientation(image: PIL.Image.Image) -> int:
   with contextlib.suppress(Exception):  # broken EXIF data are no reason not to see the picture
-    return int(image.getexif().get(_ORIENTATION, 1))
+    # Called so, it reads headers only: PNG's own way decodes the picture for EXIF data behind it.
+    return int(PIL.Image.Image.getexif(image).get(_ORIENTATION, 1))
   return 1
 
 
