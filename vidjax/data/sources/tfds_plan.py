@@ -16,7 +16,10 @@ from vidjax.data.sources.tfds_features import Feature
 # Words in names of texts that are no captions.
 _NO_CAPTION = frozenset(
   word
-  for words in ("file filename format hash id ids key", "license md5 name path sha256 split uri url")
+  for words in (
+    "file filename format hash id ids key",
+    "license md5 name path sha256 split uri url",
+  )
   for word in words.split()
 )
 

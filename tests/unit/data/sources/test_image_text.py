@@ -108,8 +108,16 @@ def test_a_missing_file_is_a_damaged_clip(folder, caplog):
 @pytest.mark.parametrize(
   ("text", "options", "message"),
   [
-    ('{"file_name": "a.png", "prompt": "x"}', {}, "no column 'text', it has file_name, prompt; say"),
-    ('{"file_name": "a.png", "text": "x"}', {"caption": "y"}, "no column 'y', it has file_name, text"),
+    (
+      '{"file_name": "a.png", "prompt": "x"}',
+      {},
+      "no column 'text', it has file_name, prompt; say",
+    ),
+    (
+      '{"file_name": "a.png", "text": "x"}',
+      {"caption": "y"},
+      "no column 'y', it has file_name, text",
+    ),
     ('{"text": "x"}', {}, r"no column 'file_name', it has text$"),
     ('{"file_name": "a.png", "text": "x"}\n{"file_na', {}, "line 2 is not JSON"),
     ("[1, 2]", {}, "line 1 is no JSON object"),
@@ -130,7 +138,7 @@ def test_other_things_that_cannot_be_used(folder):
   with pytest.raises(errors.DataError, match=r"metadata\.parquet cannot be read"):
     open_set(folder)
   write_csv(folder, rows())
-  with pytest.raises(errors.DataError, match="several tables: metadata.csv, metadata.parquet"):
+  with pytest.raises(errors.DataError, match=r"several tables: metadata.csv, metadata.parquet"):
     open_set(folder)
   with pytest.raises(ValueError, match="has no option 'captions': it knows caption"):
     open_set(folder, captions="text")

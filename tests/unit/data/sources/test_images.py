@@ -87,16 +87,10 @@ def test_exif_of_jpeg_and_broken_exif():
 def test_colours():
   grey = PICTURE[..., 0]
   expected = np.repeat(grey[..., None], 3, -1)
-  np.testing.assert_array_equal(
-    pictures.read(encode(PIL.Image.fromarray(grey), "PNG")), expected
-  )
+  np.testing.assert_array_equal(pictures.read(encode(PIL.Image.fromarray(grey), "PNG")), expected)
   wide = grey.astype(np.uint16) * 257
-  np.testing.assert_array_equal(
-    pictures.read(encode(PIL.Image.fromarray(wide), "PNG")), expected
-  )
-  np.testing.assert_array_equal(
-    pictures.read(encode(PIL.Image.fromarray(wide), "TIFF")), expected
-  )
+  np.testing.assert_array_equal(pictures.read(encode(PIL.Image.fromarray(wide), "PNG")), expected)
+  np.testing.assert_array_equal(pictures.read(encode(PIL.Image.fromarray(wide), "TIFF")), expected)
   bits = PIL.Image.fromarray(grey).convert("1")
   np.testing.assert_array_equal(
     pictures.read(encode(bits, "PNG"))[..., 1], np.asarray(bits) * np.uint8(255)
@@ -163,7 +157,11 @@ def test_damaged_pictures(tmp_path, png, caplog):
   source = open_images(tmp_path)
   finite = dict(zip(content, np.isinf(source.listing.durations_s), strict=True))
   # Headers do not tell what is cut short; reading does.
-  assert [name for name, fine in finite.items() if not fine] == ["bomb.png", "empty.png", "text.jpg"]
+  assert [name for name, fine in finite.items() if not fine] == [
+    "bomb.png",
+    "empty.png",
+    "text.jpg",
+  ]
   assert "3 of 6 clips cannot be read" in caplog.text
   for number, name in enumerate(content):
     if name == "good.png":

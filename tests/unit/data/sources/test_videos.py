@@ -225,7 +225,9 @@ def test_decoding_needs_neither_jax_nor_tfds(videos):
     "print(source[0].read(np.array([0.0, 1.0]), (16, 16)).shape)\n"
     "print([m for m in ('jax', 'flax', 'tensorflow_datasets', 'pyarrow') if m in sys.modules])"
   )
-  done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(source), capture_output=True)
+  done = subprocess.run(
+    [sys.executable, "-c", code], input=pickle.dumps(source), capture_output=True
+  )
   assert done.stdout.decode().split("\n")[:2] == ["(2, 16, 28, 3)", "[]"], done.stderr.decode()
 
 
