@@ -17,7 +17,7 @@ def prepare(
 ) -> pathlib.Path:
   """Writes a data set as a builder of TFDS does; returns the folder of its version."""
 
-  class Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  class WrittenByATest(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version("1.2.0")
     url_infos: ClassVar = {}  # nothing is downloaded; else it looks for a file beside this one
 
@@ -30,8 +30,8 @@ def prepare(
     def _generate_examples(self):
       yield from enumerate(examples)
 
-  Builder.name = name
-  builder = Builder(data_dir=folder, file_format="array_record")
+  WrittenByATest.name = name
+  builder = WrittenByATest(data_dir=folder, file_format="array_record")
   config = tfds.download.DownloadConfig(num_shards=2)
   builder.download_and_prepare(download_config=config)
   return builder.data_path

@@ -23,7 +23,7 @@ VIDEO_SUFFIXES = frozenset(_VIDEO.split())
 PICTURE_SUFFIXES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"])
 
 # What a file that is no video, or a damaged one, raises when it is opened or decoded.
-DAMAGE = (errors.DataError, av.error.FFmpegError, ValueError, OSError, StopIteration)
+DAMAGE = (errors.DataError, av.error.FFmpegError, ValueError, OSError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,7 @@ def describe(content: bytes | str, picture: bool) -> Facts:
   """
   if picture:
     return Facts(math.inf, math.inf, *pictures.probe(content))
-  info = video.probe(content)
+  info = _probe(content)
   if not info.num_frames or not info.duration_s:
     raise errors.DataError("the video has no frames, or no length")
   return Facts(info.duration_s, info.num_frames / info.duration_s, info.height, info.width)
@@ -123,7 +123,7 @@ def clip_of_bytes(
     source=source,
     duration_s=describe(content, picture).duration_s,
     read=functools.partial(show_picture if picture else _show_video, content),
-    times_s=_one_moment if picture else lambda: video.probe(content).times_s,
+    times_s=_one_moment if picture else lambda: _probe(content).times_s,
     captions=captions,
   )
 
@@ -147,7 +147,14 @@ def _read_video(place: Place, moments_s: np.ndarray, size: tuple[int, int]) -> n
 
 
 def _times_s(place: Place) -> np.ndarray:
-  return video.probe(place.content()).times_s
+  return _probe(place.content()).times_s
+
+
+def _probe(content: bytes | str) -> video.VideoInfo:
+  try:
+    return video.probe(content)
+  except StopIteration as error:
+    raise errors.DataError("no frame of the video can be decoded") from error
 
 
 def _one_moment() -> np.ndarray:
