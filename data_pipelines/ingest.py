@@ -2,24 +2,19 @@
 
 from collections.abc import Sequence
 import dataclasses
-import json
 import os
 import re
 from typing import Any
 
 from vidjax import storage
 from vidjax.data import video
+from vidjax.data.sources import sidecar
+from vidjax.data.sources.media import PICTURE_SUFFIXES, VIDEO_SUFFIXES
 
-_VIDEO = (
-  ".264 .265 .3g2 .3gp .apng .asf .avi .divx .dv .f4v .flv .gif .h264 .h265 .hevc .ivf .m2ts "
-  ".m2v .m4v .mj2 .mjpeg .mkv .mov .mp4 .mpeg .mpg .mts .mxf .nut .ogv .qt .rm .rmvb .ts .vob "
-  ".webm .wmv .y4m"
-)
 _AUDIO = ".aac .ac3 .aif .aiff .amr .flac .m4a .mka .mp2 .mp3 .oga .ogg .opus .wav .weba .wma"
-_IMAGE = ".avif .bmp .heic .heif .ico .jpeg .jpg .png .svg .tif .tiff .webp"
-VIDEO_SUFFIXES = frozenset(_VIDEO.split())
+_IMAGE = ".avif .heic .heif .ico .svg"  # beside those that can be trained on
 AUDIO_SUFFIXES = frozenset(_AUDIO.split())
-IMAGE_SUFFIXES = frozenset(_IMAGE.split())
+IMAGE_SUFFIXES = (PICTURE_SUFFIXES - VIDEO_SUFFIXES) | frozenset(_IMAGE.split())
 _IMAGE_BRANDS = (b"heic", b"heix", b"mif1", b"msf1", b"avif", b"crx ")
 _HEADER_BYTES = 400
 
@@ -74,44 +69,12 @@ def list_media(folder: Any, skip: Sequence[Any] = ()) -> Listing:
 
 
 def sidecar_captions(folder: Any, source: str) -> dict[str, str]:
-  """Reads the captions beside a video: `name.txt`, `name.json`, or the same after the full name.
-
-  A text file is one caption, named "sidecar". A JSON file may be a text, or an object with
-  `caption` or `text` (named "sidecar") and `captions`: an object of names and texts, or a list, of
-  which the first is "sidecar" and the others "sidecar_1" and so on. The rest of it is ignored.
-  """
-  path = storage.Path(folder) / source
+  """Reads the captions beside a video, see `vidjax.data.sources.sidecar`."""
   captions: dict[str, str] = {}
-  for stem in (path.stem, path.name):
-    for suffix in (".json", ".txt"):
-      sidecar = path.parent / (stem + suffix)
-      if sidecar == path or not sidecar.exists():
-        continue
-      text = storage.read_bytes(sidecar).decode("utf-8", "replace").strip()
-      found = _captions_of_json(text) if suffix == ".json" else {"sidecar": text}
-      captions.update({name: caption for name, caption in found.items() if caption})
-  return captions
-
-
-def _captions_of_json(text: str) -> dict[str, str]:
-  try:
-    value = json.loads(text)
-  except ValueError:
-    return {}
-  if isinstance(value, str):
-    return {"sidecar": value.strip()}
-  if not isinstance(value, dict):
-    return {}
-  captions = {}
-  many = value.get("captions")
-  if isinstance(many, dict):
-    captions.update({str(k): v.strip() for k, v in many.items() if isinstance(v, str)})
-  elif isinstance(many, list):
-    texts = [v.strip() for v in many if isinstance(v, str)]
-    captions.update({f"sidecar_{i}" if i else "sidecar": v for i, v in enumerate(texts)})
-  for key in ("text", "caption"):
-    if isinstance(value.get(key), str):
-      captions["sidecar"] = value[key].strip()
+  for name in sidecar.names(source):
+    path = storage.Path(folder) / name
+    if path.exists():
+      captions.update(sidecar.parse(storage.read_bytes(path), name))
   return captions
 
 

@@ -15,12 +15,14 @@ Libraries that only know local names (PyAV, ArrayRecord, TensorBoard) read throu
 
 from collections.abc import Iterator
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
 import pathlib
 import re
 import shutil
+import stat
 import tempfile
 from typing import Any, BinaryIO, TypeAlias, cast
 import uuid
@@ -58,6 +60,16 @@ def writing(path: PathLike) -> Iterator[None]:
     if is_no_space(exc):
       raise NoSpaceError(f"no space left to write {os.fspath(path)}: free some, run again") from exc
     raise
+
+
+def is_read_only(folder: PathLike) -> bool:
+  """Whether a local folder is marked as one in which nobody writes; not so for an object store.
+
+  The superuser could write there all the same, and in containers that is who everybody is.
+  """
+  if not is_local(folder):
+    return False
+  return not os.stat(folder).st_mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH)
 
 
 def free_space(path: PathLike) -> int | None:
@@ -171,6 +183,11 @@ def local_copy(path: PathLike) -> Iterator[str]:
     yield str(local)
 
 
+def cache_folder() -> Path:
+  """Where this machine keeps what can be made again: `$VIDJAX_CACHE`, else `~/.cache/vidjax`."""
+  return Path(os.environ.get("VIDJAX_CACHE") or "~/.cache/vidjax").expanduser()
+
+
 def cached_copy(path: PathLike) -> str:
   """Gives a local name of a file or folder that stays, for weights and shards read at random.
 
@@ -181,8 +198,7 @@ def cached_copy(path: PathLike) -> str:
   if is_local(path):
     return os.fspath(path)
   source = Path(path)
-  root = os.environ.get("VIDJAX_CACHE") or pathlib.Path("~/.cache/vidjax").expanduser()
-  folder = pathlib.Path(root, _version(source))
+  folder = pathlib.Path(cache_folder(), _version(source))
   local = folder / source.name
   if not local.exists():
     folder.mkdir(parents=True, exist_ok=True)
@@ -212,6 +228,52 @@ def list_files(path: PathLike) -> list[Path]:
       raise FileNotFoundError(f"no such folder: {os.fspath(path)}")
     files = [Path(base, name) for base, _, names in os.walk(path) for name in names]
   return sorted(file for file in files if not _UNFINISHED.match(file.name))
+
+
+@dataclasses.dataclass(frozen=True)
+class FileState:
+  """A file below a folder, as its file system knows it without opening it.
+
+  Attributes:
+    name: path relative to the folder, with "/" between.
+    size: in bytes; -1 for a link that leads nowhere.
+    version: changes when the file is written again: modification time or the store's tag.
+  """
+
+  name: str
+  size: int
+  version: str
+
+
+def file_states(path: PathLike) -> list[FileState]:
+  """States of all files below a folder, at any depth, sorted by name; see `list_files`.
+
+  An object store is asked once for all of them, not once for each.
+
+  Raises:
+    FileNotFoundError: there is no such folder.
+  """
+  if is_local(path):
+    root, states = pathlib.Path(path), []
+    for file in list_files(path):
+      name = pathlib.Path(file).relative_to(root).as_posix()
+      try:
+        status = os.stat(file)
+      except OSError:
+        states.append(FileState(name, -1, ""))
+      else:
+        states.append(FileState(name, status.st_size, str(status.st_mtime_ns)))
+  else:
+    found: Any = _remote(path).find(os.fspath(path), detail=True)
+    folder = os.fspath(path).split("://")[1].rstrip("/") + "/"
+    states = [
+      FileState(name.removeprefix(folder), int(info.get("size") or 0), _tag(info))
+      for name, info in found.items()
+      if not _UNFINISHED.match(name.rsplit("/", 1)[-1])
+    ]
+    if not found:
+      raise FileNotFoundError(f"no such folder, or nothing in it: {os.fspath(path)}")
+  return sorted(states, key=lambda state: state.name)
 
 
 def remove(path: PathLike) -> None:
@@ -256,9 +318,13 @@ def _version(source: Path) -> str:
   parts = [os.fspath(source)]
   for file in files:
     info = fs.info(os.fspath(file))
-    tag = info.get("ETag") or info.get("etag") or info.get("md5Hash") or info.get("mtime")
-    parts.append(f"{file} {info.get('size')} {tag}")
+    parts.append(f"{file} {info.get('size')} {_tag(info)}")
   return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _tag(info: dict[str, Any]) -> str:
+  """What a store says of the version of an object."""
+  return str(info.get("ETag") or info.get("etag") or info.get("md5Hash") or info.get("mtime"))
 
 
 def _flush_to_disk(file: BinaryIO) -> None:

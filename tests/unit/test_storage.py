@@ -51,6 +51,34 @@ def test_paths_behave_like_pathlib(root):
   assert not (root / "a").exists()
 
 
+def test_states_tell_what_was_written_again(root):
+  for name in ("b.txt", "a/2.txt", "a.txt"):
+    storage.write_text(root / name, name)
+  before = storage.file_states(root)
+  assert [(state.name, state.size) for state in before] == [
+    ("a.txt", 5),
+    ("a/2.txt", 7),
+    ("b.txt", 5),
+  ]
+  assert storage.file_states(root) == before
+  storage.write_text(root / "a/2.txt", "7 bytes")
+  changed = {state.name for state in storage.file_states(root)} - {
+    new.name for new, old in zip(storage.file_states(root), before, strict=True) if new == old
+  }
+  assert changed == {"a/2.txt"}
+  with pytest.raises(FileNotFoundError, match="nowhere"):
+    storage.file_states(root / "nowhere")
+
+
+def test_a_folder_marked_read_only(root):
+  storage.write_text(root / "a.txt", "a")
+  assert not storage.is_read_only(root)
+  if storage.is_local(root):
+    os.chmod(root, 0o555)
+    assert storage.is_read_only(root)
+    os.chmod(root, 0o755)
+
+
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # gcsfs does
 def test_large_file_and_seeking(root):
   content = os.urandom(7 << 20)

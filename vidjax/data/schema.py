@@ -104,18 +104,27 @@ def serialize_record(record: ClipRecord) -> bytes:
   return example.SerializeToString(deterministic=True)
 
 
-def parse_record(data: bytes) -> ClipRecord:
-  """Reads one record of a shard.
+def parse_example(data: bytes) -> Mapping[str, Any]:
+  """Reads a `tf.train.Example`: its features, as protobuf messages by name.
 
   Raises:
-    DataError: the bytes are no Example, or a field is missing.
+    DataError: the bytes are none.
   """
   example = _Example()
   try:
     example.ParseFromString(data)
   except Exception as error:  # protobuf's own DecodeError differs between its back ends
     raise errors.DataError(f"record of {len(data)} bytes is not a tf.train.Example") from error
-  features = example.features.feature
+  return example.features.feature
+
+
+def parse_record(data: bytes) -> ClipRecord:
+  """Reads one record of a shard.
+
+  Raises:
+    DataError: the bytes are no Example, or a field is missing.
+  """
+  features = parse_example(data)
   values = {}
   for name, kind in _FIELDS.items():
     if name not in features:

@@ -59,6 +59,12 @@ def test_folders_that_are_not_there(tmp_path):
       {"sidecar": "One.", "sidecar_1": "Two."},
     ),
     ("v.json", json.dumps({"captions": {"human": "Three."}}), {"human": "Three."}),
+    (
+      "v.json",
+      json.dumps({"short": "Four.", "long": "Five."}),
+      {"short": "Four.", "long": "Five."},
+    ),
+    ("v.json", json.dumps({"url": "Six.", "views": 6}), {}),
     ("v.json", "{broken", {}),
     ("v.txt", "", {}),
   ],
