@@ -108,6 +108,14 @@ def test_a_file_that_was_mended_is_looked_at_again(videos, tmp_path):
   assert open_videos(tmp_path).listing.durations_s[0] == pytest.approx(2.0)
 
 
+def test_a_failure_that_passes_is_not_remembered(videos, tmp_path, monkeypatch):
+  copy(videos, tmp_path)
+  with monkeypatch.context() as patch:
+    patch.setattr(video, "probe", lambda _: (_ for _ in ()).throw(OSError("the disk is away")))
+    assert np.isnan(open_videos(tmp_path).listing.durations_s).all()
+  assert np.isfinite(open_videos(tmp_path).listing.durations_s).all()
+
+
 def test_files_are_opened_once_and_then_only_those_that_changed(videos, tmp_path, monkeypatch):
   copy(videos, tmp_path)
   first = open_videos(tmp_path)
