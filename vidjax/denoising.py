@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from vidjax import config as configs
+from vidjax import latent_sets
 from vidjax.conditioning import condition as conditions
 from vidjax.conditioning import svd
 from vidjax.conditioning.condition import Condition
@@ -28,17 +29,26 @@ _SIGMA, _NOISE, _LATENT, _DROP, _AUG_SIGMA, _AUG_NOISE, _OFFSET = range(7)
 
 
 def make_task(config: TrainConfig) -> Task:
-  """Builds the UNet's description and loads the frozen encoders that the mode needs."""
+  """Builds the UNet's description and loads the frozen encoders that the mode needs.
+
+  The loss reads pixels (`video_BTHWC` of a batch) or cached moments (`latents_BTHWC`) instead.
+  """
   network = make_unet(config)
   frozen = encoders.load(config.encoders, config.conditioning.mode)
+  # Only its scaling is wanted of the autoencoder where latents are cached.
+  needed = frozen.without_vae() if latent_sets.cached(config.data) else frozen
 
   def loss(
     values: Params, weights: dict[str, Params], batch: Batch, keys_B: jax.Array
   ) -> tuple[jax.Array, Metrics]:
-    bound = frozen.bind(weights)
-    video_BTHWC = batch["video_BTHWC"].astype(jnp.float32) / 127.5 - 1.0
+    bound = needed.bind(weights)
     latent_keys_B = noise.stream(keys_B, _LATENT)
-    x0_BTHWC = jax.lax.stop_gradient(bound.encode_video(video_BTHWC, latent_keys_B))
+    if "latents_BTHWC" in batch:
+      video_BTHWC = None
+      x0_BTHWC = frozen.draw(batch["latents_BTHWC"], latent_keys_B)
+    else:
+      video_BTHWC = batch["video_BTHWC"].astype(jnp.float32) / 127.5 - 1.0
+      x0_BTHWC = jax.lax.stop_gradient(bound.encode_video(video_BTHWC, latent_keys_B))
     condition = make_condition(config, bound, batch, video_BTHWC, keys_B)
 
     level_B = process.training_levels(config.diffusion, noise.stream(keys_B, _SIGMA))
@@ -62,7 +72,7 @@ def make_task(config: TrainConfig) -> Task:
     bin_sums, bin_counts = losses.per_sigma_bin(loss_B, level_B)
     return jnp.mean(loss_B), {"loss_per_sigma_bin": bin_sums / bin_counts}  # empty bin: NaN
 
-  return Task(network, frozen.weights, loss)
+  return Task(network, needed.weights, loss)
 
 
 def unet_config(config: TrainConfig) -> unet.UNetConfig:
@@ -90,13 +100,17 @@ def make_condition(
   config: TrainConfig,
   bound: encoders.Bound,
   batch: Batch,
-  video_BTHWC: jax.Array,
+  video_BTHWC: jax.Array | None,
   keys_B: jax.Array,
 ) -> Condition:
-  """The training-side condition of a batch, dropped for a share of the samples."""
+  """The training-side condition of a batch, dropped for a share of the samples.
+
+  `video_BTHWC` is None where latents are cached: `latent_sets` refuses modes that read pixels.
+  """
   mode = config.conditioning.mode
   motion_B = svd.motion_bucket(batch["motion_score_B"], config.conditioning.motion_bucket_scale)
   if mode == "image_to_video":
+    assert video_BTHWC is not None
     first_BHWC = video_BTHWC[:, 0]
     aug_B = noise.log_normal_sigma(
       noise.stream(keys_B, _AUG_SIGMA),

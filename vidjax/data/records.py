@@ -7,7 +7,7 @@ wire format described to protobuf directly: same bytes, light import. What the f
 `vidjax.data.shard_writer`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 import functools
 import json
 import re
@@ -112,8 +112,8 @@ def shard_files(directory: Any, split: str, writer: str) -> list[Any]:
   root = storage.Path(directory)
   if not root.exists():
     raise FileNotFoundError(f"data folder {root} does not exist; write it with `{writer}`")
-  folder = root / "shards" if (root / "shards").exists() else root
-  found = sorted(_numbered(split, (path.name for path in folder.iterdir())))
+  folder = _folder(root)
+  found = _numbered(folder, split)
   if not found:
     raise errors.DataError(f"{folder} has no ArrayRecord shard of the split {split!r}")
   expected = found[0][1]
@@ -125,12 +125,24 @@ def shard_files(directory: Any, split: str, writer: str) -> list[Any]:
   return [folder / name for _, _, name in found]
 
 
-def _numbered(split: str, names: Iterable[str]) -> Iterable[tuple[int, int, str]]:
-  """(index, count, name) of the names that are shards of `split`."""
+def has_shards(directory: Any, split: str) -> bool:
+  """Whether `directory` holds shards of the split."""
+  root = storage.Path(directory)
+  return root.exists() and bool(_numbered(_folder(root), split))
+
+
+def _folder(root: Any) -> Any:
+  return root / "shards" if (root / "shards").exists() else root
+
+
+def _numbered(folder: Any, split: str) -> list[tuple[int, int, str]]:
+  """(index, count, name) of all shards of `split`, sorted."""
   pattern = re.compile(rf".+-{re.escape(split)}\.array_record-(\d+)-of-(\d+)")
-  for name in names:
-    if match := pattern.fullmatch(name):
-      yield int(match[1]), int(match[2]), name
+  return sorted(
+    (int(match[1]), int(match[2]), path.name)
+    for path in folder.iterdir()
+    if (match := pattern.fullmatch(path.name))
+  )
 
 
 @functools.lru_cache(maxsize=1024)
