@@ -26,7 +26,8 @@ from pyarrow import parquet
 from data_pipelines import analyse, ingest, progress
 from data_pipelines import config as config_lib
 from vidjax import command, errors, storage
-from vidjax.data import schema, sources
+from vidjax.data import schema
+from vidjax.data.sources import shards
 
 _VIDEOS = flags.DEFINE_string("videos", None, "Folder of videos, searched at any depth.")
 _OUT = flags.DEFINE_string("out", None, "Folder for the results; may be gs:// or s3://.")
@@ -130,7 +131,7 @@ def _run(
   storage.remove(paths.encoded)
   for split in schema.SPLITS:
     if any(storage.Path(paths.shards).glob(f"*-{split}.array_record-*")):
-      sources.write_index(paths.shards, split)  # so that no trainer has to read every record
+      shards.write_index(paths.shards, split)  # so that no trainer has to read every record
 
 
 class _WithoutTracebacks(io.TextIOBase):

@@ -14,6 +14,7 @@ from array_record.python import array_record_module
 import numpy as np
 
 from vidjax.data import mp4, schema
+from vidjax.data.config import DataConfig
 
 SIZE = 64
 _BLOCK = 16
@@ -22,9 +23,9 @@ _BITS = 2 ** np.arange(16).reshape(4, 4)
 
 def config(path: Any, **changes: Any) -> Any:
   """A `DataConfig` for these clips: 4 frames at 2 fps, unscaled."""
-  from vidjax.config import DataConfig  # it imports JAX, which the data workers of tests need not
-
-  base = DataConfig(path=str(path), num_frames=4, fps=2.0, height=SIZE, width=SIZE)
+  base = DataConfig(
+    path=str(path), num_frames=4, fps=2.0, height=SIZE, width=SIZE, num_workers=0
+  )
   return dataclasses.replace(base, **changes)
 
 

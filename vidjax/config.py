@@ -16,24 +16,11 @@ import typing
 from typing import Any, TypeVar
 
 from vidjax import storage
+from vidjax.data.config import DataConfig
 from vidjax.diffusion.process import DiffusionConfig
 from vidjax.parallel.mesh import MeshConfig
 
 T = TypeVar("T")
-
-
-@dataclasses.dataclass(frozen=True)
-class DataConfig:
-  """What is read: windows of `num_frames` frames at `fps`, scaled to cover and centre-cropped."""
-
-  path: str = ""  # folder of shards in TFDS layout, as `vidjax curate` writes it
-  split: str = "train"
-  num_frames: int = 16  # 1: single frames (image stages)
-  fps: float = 4.0  # frames per second of a window
-  height: int = 256  # pixels
-  width: int = 384
-  num_workers: int = 8  # decoding processes per host; 0 decodes in the training process
-  flip: bool = False  # random mirror; off because captions can name left and right
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,8 +117,17 @@ class TrainConfig:
       _check_positive(f"data.{key}", getattr(self.data, key))
     for key in ("every_steps", "keep"):
       _check_positive(f"checkpoint.{key}", getattr(self.checkpoint, key))
-    if not self.data.path:
-      raise ValueError("data.path is empty: set --config.data.path=DIR to a folder of shards")
+    assert self.data.members  # raises if there are none
+    images = self.data.images
+    if (images.every_steps or images.rows) and self.conditioning.mode != "text_to_video":
+      raise ValueError(
+        f"data.images: conditioning.mode={self.conditioning.mode!r} is not trained with pictures"
+        " beside the videos, only 'text_to_video' is"
+      )
+    if images.rows >= self.batch_size:
+      raise ValueError(
+        f"data.images.rows={images.rows} leaves no video in batch_size={self.batch_size}"
+      )
 
   @property
   def total_steps(self) -> int:

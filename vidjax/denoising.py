@@ -50,6 +50,8 @@ def make_task(config: TrainConfig) -> Task:
       video_BTHWC = batch["video_BTHWC"].astype(jnp.float32) / 127.5 - 1.0
       x0_BTHWC = jax.lax.stop_gradient(bound.encode_video(video_BTHWC, latent_keys_B))
     condition = make_condition(config, bound, batch, video_BTHWC, keys_B)
+    if x0_BTHWC.shape[1] == 1:  # a picture, also where videos are trained
+      condition = dataclasses.replace(condition, image_only=True)
 
     level_B = process.training_levels(config.diffusion, noise.stream(keys_B, _SIGMA))
     noise_BTHWC = noise.normal(noise.stream(keys_B, _NOISE), x0_BTHWC.shape[1:])

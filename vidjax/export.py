@@ -111,7 +111,7 @@ def scaling_factor(config: configs.TrainConfig, params: lazy.Weights) -> float:
   """
   network = autoencoding.make_vae(config)
   frames = loader.fixed_windows(config.data, _WINDOWS)
-  x_BTHWC = np.stack([frame.video_THWC for frame in frames]).astype(np.float32) / 127.5 - 1.0
+  x_BTHWC = np.stack([frame.frames for frame in frames]).astype(np.float32) / 127.5 - 1.0
 
   def encode(params: dict[str, jax.Array], x_BTHWC: jax.Array) -> jax.Array:
     return network.bind(params).encode_mode(x_BTHWC)

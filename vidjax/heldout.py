@@ -54,7 +54,15 @@ def evaluate_model(
   protocol = protocols.Demo(
     config.data.num_frames, config.data.fps, config.data.height, config.data.width
   )
-  view = dataclasses.replace(config.data, path=data, num_workers=0)
+  view = configs.DataConfig(
+    path=data,
+    num_frames=protocol.num_frames,
+    fps=protocol.fps,
+    height=protocol.height,
+    width=protocol.width,
+    captions=config.data.captions,
+    template=config.data.template,
+  )
   params_on_host = lazy.read_all(loaded.params, "reading weights")
   weights = {loaded.origin: lazy.sha256(params_on_host)}
   inputs = _inputs(protocol, view, weights)
@@ -131,7 +139,7 @@ def _windows(view: configs.DataConfig, protocol: protocols.Demo) -> list[data_sa
 
 
 def _video(windows: Sequence[data_samples.Sample]) -> np.ndarray:
-  return np.stack([window.video_THWC for window in windows]).astype(np.float32) / 255.0
+  return np.stack([window.frames for window in windows]).astype(np.float32) / 255.0
 
 
 def _baselines(
@@ -240,7 +248,7 @@ def _write_samples(folder: str, examples: Sequence[_Example], fps: float) -> Non
   """`NN_{real,reconstructed,generated}.mp4` and `NN.json` for each example, and their sheet."""
   for i, example in enumerate(examples):
     window, stem = example.window, str(storage.Path(folder) / f"{i:02d}")
-    render.write_video(f"{stem}_real.mp4", window.video_THWC, fps)
+    render.write_video(f"{stem}_real.mp4", window.frames, fps)
     render.write_video(f"{stem}_reconstructed.mp4", example.reconstructed, fps)
     render.write_video(f"{stem}_generated.mp4", example.generated, fps)
     note = {"clip_id": window.clip_id, "split": example.split, "caption": window.caption}
@@ -254,7 +262,7 @@ def _sheet(examples: Sequence[_Example]) -> np.ndarray:
     origin = "training" if example.split == "train" else "held out"
     label = f"real, {origin}: {example.window.caption[:90] or 'no caption'}"
     strips += [
-      render.Strip(label, example.window.video_THWC),
+      render.Strip(label, example.window.frames),
       render.Strip("generated", example.generated),
     ]
   return render.contact_sheet(strips)

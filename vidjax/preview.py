@@ -49,7 +49,7 @@ class Preview:
       self._pipe = pipelines.Pipeline(config, params, f"{self._root}, training")
     self._pipe.load(params)
     windows = list(loader.fixed_windows(config.data, _CLIPS))
-    real_NTHWC = np.stack([w.video_THWC for w in windows]).astype(np.float32) / 255.0
+    real_NTHWC = np.stack([w.frames for w in windows]).astype(np.float32) / 255.0
     scale = config.conditioning.motion_bucket_scale
     clips = self._pipe.generate(
       pipelines.Request(

@@ -19,7 +19,7 @@ from vidjax.optim import ema, packing, schedules
 from vidjax.parallel import plan
 from vidjax.state import TrainState
 
-Batch = dict[str, jax.Array]
+Batch = dict[str, Any]  # arrays; under "images" such a dict again
 Metrics = dict[str, jax.Array]
 
 
@@ -50,14 +50,25 @@ def make_train_step(
   def train_step(
     state: TrainState, frozen: dict[str, Params], batch: Batch
   ) -> tuple[TrainState, Metrics]:
-    batch = jax.tree.map(plan.shard_batch, batch)
-    keys_B = noise.sample_keys(config.seed, batch["sample_index_B"])
+    videos = jax.tree.map(plan.shard_batch, batch)
+    images = videos.pop("images", None)
     params = states.by_name(state.params, task.network.abstract, trained)
     fixed = {name: p for name, p in params.items() if name not in trained}
     live = {name: p for name, p in params.items() if name in trained}
 
+    def loss_of(part: Batch, live: Params) -> tuple[jax.Array, Metrics]:
+      keys_B = noise.sample_keys(config.seed, part["sample_index_B"])
+      return task.loss({**live, **fixed}, frozen, part, keys_B)
+
     def loss_fn(live: Params) -> tuple[jax.Array, Metrics]:
-      return task.loss({**live, **fixed}, frozen, batch, keys_B)
+      loss, metrics = loss_of(videos, live)
+      if images is None:
+        return loss, metrics
+      # Pictures beside videos are a second pass, of T = 1; a row counts like any other row.
+      loss_images, _ = loss_of(images, live)
+      share = len(images["sample_index_B"]) / config.batch_size
+      parts = {"loss_videos": loss, "loss_images": loss_images}
+      return (1.0 - share) * loss + share * loss_images, metrics | parts
 
     (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(live)
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from vidjax import autoencoding, command, denoising, errors, latent_sets, pretrained, storage
 from vidjax import config as configs
+from vidjax import feed as feeds
 from vidjax import state as states
 from vidjax import step as steps
 from vidjax.checkpoint import Checkpointer, warm_start
@@ -49,11 +50,12 @@ def train(config: configs.TrainConfig, workdir: str) -> None:
   # --- Devices ----------------------------------------------------------------------------------
   mesh = meshes.make_mesh(config.mesh)
   divisor = plan.batch_divisor(mesh)
-  if config.batch_size % divisor:
-    raise ValueError(
-      f"batch_size={config.batch_size} does not divide over mesh.replica x mesh.fsdp = {divisor}:"
-      f" use a multiple of {divisor}"
-    )
+  for key, rows in (("batch_size", config.batch_size), ("data.images.rows", config.data.images.rows)):
+    if rows % divisor:
+      raise ValueError(
+        f"{key}={rows} does not divide over mesh.replica x mesh.fsdp = {divisor}:"
+        f" use a multiple of {divisor}"
+      )
   attempt = run_info.begin(root, config, mesh)
   ledger = Ledger(root, attempt)
   with jax.set_mesh(mesh), stop_signal.listen() as stop, ledger:
@@ -103,7 +105,8 @@ def _train_on_mesh(
   fingerprint = loaders.data_fingerprint(config.data)
   if newest is not None:
     with ledger.phase("restore"):
-      loaders.check_fingerprint(checkpointer.position(newest)["data"], fingerprint)
+      before = checkpointer.position(newest)["data"]
+      loaders.check_fingerprint(before, fingerprint, config.data.accept_changes)
       restored = checkpointer.restore_latest(states.as_dict(abstract))
       assert restored is not None
       state = states.TrainState(**restored[1])
@@ -131,8 +134,8 @@ def _train_on_mesh(
     tokenizer=tokenizer,
     process_index=jax.process_index(),
     process_count=jax.process_count(),
-    num_workers=config.data.num_workers,
   )
+  feed = feeds.Feed(batches, jax.NamedSharding(mesh, plan.batch_spec(mesh)))
 
   # --- Step: one program, state donated ---------------------------------------------------------
   train_step = jax.jit(
@@ -140,7 +143,6 @@ def _train_on_mesh(
     donate_argnums=0,
     out_shardings=(jax.tree.map(lambda a: a.sharding, abstract), None),
   )
-  batch_sharding = jax.NamedSharding(mesh, plan.batch_spec(mesh))
 
   def save(step: int, state: states.TrainState) -> None:
     """Saves state and position in the background."""
@@ -158,20 +160,15 @@ def _train_on_mesh(
   writer = MetricsWriter(root, attempt)
   meter = Meter(config, writer)
   progress = console.Progress(f"{root.name}", total=config.total_steps, initial=start_step)
-  with batches, writer, progress, ledger.phase("steps"), jax.transfer_guard("disallow"):
+  with feed, writer, progress, ledger.phase("steps"), jax.transfer_guard("disallow"):
     for step in range(start_step, config.total_steps):
       # NOTE: the order below must not change: metrics of step k are read while step k + 1 runs, and
       # nothing that decides about saving looks at the device before the step is dispatched.
       fetched = time.perf_counter()
-      host_batch = next(batches)
+      batch = next(feed)
       waited = time.perf_counter() - fetched
-      device_batch = {
-        name: jax.make_array_from_process_local_data(batch_sharding, value)
-        for name, value in host_batch.items()
-        if isinstance(value, np.ndarray)
-      }
-      state, metrics = train_step(state, frozen, device_batch)
-      meter.push(step + 1, metrics, host_batch, waited)
+      state, metrics = train_step(state, frozen, batch.arrays)
+      meter.push(step + 1, metrics, batch.notes, waited)
       progress.update(step + 1, meter.last)
 
       done = step + 1 == config.total_steps
@@ -207,12 +204,12 @@ class Meter:
     self.last = ""  # the newest loss that is known, for people
 
   def push(
-    self, step: int, metrics: dict[str, jax.Array], batch: dict[str, Any], waited: float
+    self, step: int, metrics: dict[str, jax.Array], notes: dict[str, Any], waited: float
   ) -> None:
     """Takes the metrics of `step`, which may still be computed; logs the step before."""
     self._waited += waited
     self.flush()
-    self._pending = (step, metrics, {"sample_ids_hash": loaders.ids_hash(batch)})
+    self._pending = (step, metrics, {"sample_ids_hash": loaders.ids_hash(notes)})
 
   def flush(self) -> None:
     """Waits for the pending step and logs it where it is due."""

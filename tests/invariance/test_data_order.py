@@ -1,5 +1,6 @@
 """The stream of samples does not depend on how many read it, nor on interruptions."""
 
+import dataclasses
 import itertools
 
 import clip_shards
@@ -21,8 +22,9 @@ def config(tmp_path_factory):
 
 def read(config, samples, start_sample=0, global_batch=GLOBAL_BATCH, **changes):
   """Rows (index, clip, start, caption tokens, pixels) of the next `samples` samples of one host."""
+  num_workers = changes.pop("num_workers", 0)
   with loader.make_loader(
-    config,
+    dataclasses.replace(config, num_workers=num_workers),
     global_batch=global_batch,
     start_sample=start_sample,
     seed=5,

@@ -98,7 +98,7 @@ def test_importing_vidjax_needs_no_extra():
 
 def test_data_modules_import_no_jax():
   """Decoding processes are spawned: what they import is paid for by each of them."""
-  for path in (ROOT / "vidjax" / "data").glob("*.py"):
+  for path in (ROOT / "vidjax" / "data").rglob("*.py"):
     assert not {"jax", "flax"} & {m.split(".")[0] for m in imports(path)}, name(path)
 
 

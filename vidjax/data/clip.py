@@ -55,6 +55,9 @@ class Listing:
     sizes: (N, 2) int32, upright height and width; 0 where it is not known.
     digest: hash (hex) of all clips in their order, captions and labels included: what tells a
       resumed run that its data are still the same.
+
+  It is for whoever opens the data set. Decoding processes, to which a source is sent, need none of
+  it, and of a hundred million clips it is gigabytes: a pickled listing is empty.
   """
 
   durations_s: np.ndarray
@@ -65,14 +68,23 @@ class Listing:
   def __len__(self) -> int:
     return len(self.durations_s)
 
+  def __reduce__(self) -> tuple:
+    return empty_listing, (self.digest,)
+
+
+def empty_listing(digest: str = "") -> Listing:
+  """A listing of no clips."""
+  return Listing(np.zeros(0), np.zeros(0), np.zeros((0, 2), np.int32), digest)
+
 
 class Source(Protocol):
   """A data set: clips by number.
 
   It is sent to the decoding processes, so it pickles small and opens its files when it is asked.
+  Its listing does not travel with it.
   Whatever is wrong with the data set as a whole (no folder, a missing shard, another version) is
   raised when it is made, as `FileNotFoundError` or `DataError`; what is wrong with one clip, when
-  that is opened or read, as one of `DAMAGE`.
+  that is opened or read, as one of `vidjax.data.samples.DAMAGE`.
 
   Attributes:
     path: as the user gave it, for messages.

@@ -5,52 +5,88 @@ fingerprint names them; the path is not part of it, since a data set may be move
 """
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from typing import Any
 
-import numpy as np
+from absl import logging
 
 from vidjax import errors
-from vidjax.data import sources, windows
+from vidjax.data import schedule
+from vidjax.data.config import DataConfig
+from vidjax.data.schedule import Group
 
-if TYPE_CHECKING:
-  from vidjax.config import DataConfig  # at run time it would bring JAX into every worker
-
-_WINDOW_KEYS = ("split", "num_frames", "fps", "height", "width", "flip")
+_WINDOW_KEYS = ("num_frames", "fps", "fps_choices", "stride", "height", "width", "buckets")
+_SET_KEYS = ("kind", "split", "weight", "captions", "template", "flip", "options")
 
 
-def data_fingerprint(config: "DataConfig") -> dict[str, Any]:
+def data_fingerprint(config: DataConfig) -> dict[str, Any]:
   """Describes the data that `config` names, as JSON values.
 
-  Keys: the settings of a window (`split, num_frames, fps, height, width, flip`), `clips` and
-  `usable_clips` (how many), and `content`, a hash of all records in their order.
+  Keys: the settings of a window, `images` (how pictures are mixed in), and for each data set those
+  of `SetConfig` but its path, `clips` and `usable_clips` (how many), and `content`, a hash of all
+  its clips in their order. Keys of a second data set begin with "sets[1].", and so on.
 
   Raises:
-    FileNotFoundError: there is no such folder.
-    DataError: shards are missing or cannot be opened.
+    ValueError, FileNotFoundError, DataError: as `schedule.open_schedule`.
   """
-  index = sources.load_index(config.path, config.split)
-  grid = windows.WindowGrid(config.num_frames, config.fps)
-  return {
-    **{key: getattr(config, key) for key in _WINDOW_KEYS},
-    "clips": len(index.durations_s),
-    "usable_clips": int(np.count_nonzero(grid.fits(index.durations_s))),
-    "content": index.digest[:16],
-  }
+  opened = schedule.open_schedule(config, seed=0)
+  found = {key: getattr(config, key) for key in _WINDOW_KEYS}
+  images = dataclasses.asdict(config.images)
+  images.pop("sets")
+  found |= {f"images.{key}": value for key, value in images.items() if opened.images}
+  found |= _sets(opened.videos, "sets")
+  if opened.images is not None and config.images.sets:
+    found |= _sets(opened.images, "images.sets")
+  return _as_json(found)
 
 
-def check_fingerprint(stored: Mapping[str, Any], current: Mapping[str, Any]) -> None:
+def check_fingerprint(
+  stored: Mapping[str, Any], current: Mapping[str, Any], accept_changes: bool = False
+) -> None:
   """Refuses to go on if `current` data are not the `stored` ones of a checkpoint.
 
   Raises:
-    DataError: says what changed.
+    DataError: says what changed, unless changes are accepted.
   """
   changes = [
     f"{key} was {stored.get(key)!r}, is {current.get(key)!r}"
     for key in (*current, *(key for key in stored if key not in current))
     if stored.get(key) != current.get(key)
   ]
-  if changes:
-    raise errors.DataError(
-      f"the data are not those the checkpoint was trained on: {'; '.join(changes)}."
-      " Restore the data or the settings, or start a new workdir with init_from"
-    )
+  if not changes:
+    return
+  what = f"the data are not those the checkpoint was trained on: {'; '.join(changes)}."
+  if accept_changes:
+    logging.warning("%s Going on, as data.accept_changes says.", what)
+    return
+  raise errors.DataError(
+    f"{what} Restore the data or the settings, start a new workdir with init_from, or go on all the"
+    " same with --config.data.accept_changes=true"
+  )
+
+
+def _sets(group: Group, name: str) -> dict[str, Any]:
+  found: dict[str, Any] = {}
+  seen: list[Any] = []
+  usable: dict[int, int] = {}
+  for stream in group.streams:
+    for member in stream.members:
+      if member.config not in seen:
+        seen.append(member.config)
+      number = seen.index(member.config)
+      usable[number] = usable.get(number, 0) + member.count
+      prefix = "" if name == "sets" and not number else f"{name}[{number}]."
+      found |= {f"{prefix}{key}": getattr(member.config, key) for key in _SET_KEYS}
+      found[f"{prefix}clips"] = len(member.source.listing)
+      found[f"{prefix}usable_clips"] = usable[number]
+      found[f"{prefix}content"] = member.source.listing.digest[:16]
+  return found
+
+
+def _as_json(value: Any) -> Any:
+  """What JSON gives back: lists for tuples."""
+  if isinstance(value, Mapping):
+    return {key: _as_json(item) for key, item in value.items()}
+  if isinstance(value, (list, tuple)):
+    return [_as_json(item) for item in value]
+  return value

@@ -1,33 +1,33 @@
 """The stream of training batches, and the fixed windows of evaluations.
 
-Grain runs the decoding processes. What they produce is decided by `vidjax.data.order` alone: batch
-k of a run that starts at sample s holds samples s + k B ... s + (k + 1) B - 1 of the stream, and
-each host makes its own rows of it. So the position to save is one number, the samples handed out,
-and it fits any number of hosts, of processes, and any batch size.
+Grain runs the decoding processes. What they produce is decided by numbers alone: batch k of a run
+that starts at sample s holds samples s + k B ... s + (k + 1) B - 1, `vidjax.data.schedule` says
+what stream each of them comes from, `vidjax.data.samples` what the stream holds there, and each
+host makes its own rows. So the position to save is one number, the samples handed out, and it fits
+any number of hosts, of processes, and any batch size.
 
 Legend: B batch (rows of this host), T frames, H W pixels, C colours (RGB), L tokens.
 """
 
 from collections.abc import Callable, Iterator
 import dataclasses
-import hashlib
+import faulthandler
 import multiprocessing
 import os
 import signal
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from absl import flags, logging
 import cv2
 import grain
-import numpy as np
 
 from vidjax import errors
-from vidjax.data import order, samples, sources, windows
+from vidjax.data import batches as assembly
+from vidjax.data import samples, schedule
+from vidjax.data.batches import Batch, Tokenizer
+from vidjax.data.config import DataConfig
 from vidjax.data.fingerprint import check_fingerprint, data_fingerprint
-
-if TYPE_CHECKING:
-  from vidjax.config import DataConfig  # at run time it would bring JAX into every worker
 
 __all__ = [
   "BatchIterator",
@@ -36,33 +36,30 @@ __all__ = [
   "fixed_windows",
   "ids_hash",
   "make_loader",
-  "open_reader",
 ]
 
-Batch = dict[str, Any]
-Tokenizer = Callable[[str], np.ndarray]  # caption -> int32 (L,)
-
-MAX_REJECTED_SHARE = 0.01  # of the clips; one bad clip is always borne
 MAX_RESTARTS = 3  # of decoding processes without a batch in between
 _WORKER_DIED = "Worker process was terminated"  # in the message of grain's RuntimeError
+_WORKER_NAME = "grain-process-prefetch"
 _MAX_SAMPLES = 2**32  # sample_index_B is uint32: JAX has no 64-bit integers by default
 
 
 class BatchIterator(Iterator[Batch]):
   """Endless batches of one host; a context manager that ends the decoding processes.
 
-  A decoding process that dies (killed for its memory, say) is replaced: since a batch is a function
-  of its number, reading simply starts again at the batch that is due.
+  Decoding processes that die (killed for their memory, say) or give no batch for `timeout_s` are
+  replaced: since a batch is a function of its number, reading starts again at the one that is due.
 
   Attributes:
     position: global index of the first sample of the next batch: what a checkpoint stores.
     rejected: clips that could not be read and were replaced, with the error of each.
   """
 
-  def __init__(self, make: "_MakeBatch", num_workers: int):
+  def __init__(self, make: assembly.MakeBatch, config: DataConfig):
     self.position = make.start_sample
     self.rejected: dict[str, str] = {}
-    self._make, self._num_workers, self._number = make, num_workers, 0
+    self._make, self._config, self._number = make, config, 0
+    self._num_workers = num_workers = config.num_workers
     self._batches = _start(make, 0, num_workers)
 
   def __next__(self) -> Batch:
@@ -94,39 +91,55 @@ class BatchIterator(Iterator[Batch]):
     for _ in range(MAX_RESTARTS + 1):
       if self._batches is None:
         raise ValueError("the loader is closed")
+      overdue = threading.Timer(self._config.timeout_s, self._end_hanging)
+      overdue.daemon = True
+      overdue.start()
       try:
         return next(self._batches)
       except RuntimeError as error:
         if _WORKER_DIED not in str(error):
           raise
-        logging.warning("%s: %s Starting the decoding processes again.", self._path, error)
+        logging.warning("%s Starting the decoding processes again.", error)
         self._batches.close()
         self._batches = _start(self._make, self._number, self._num_workers)
+      finally:
+        overdue.cancel()
     raise errors.DataError(
-      f"{self._path}: decoding processes died {MAX_RESTARTS + 1} times in a row: is there memory"
-      f" for {self._num_workers} of them (data.num_workers)?"
+      f"decoding processes died, or gave no batch for data.timeout_s={self._config.timeout_s:g} s,"
+      f" {MAX_RESTARTS + 1} times in a row at sample {self.position}: is there memory for"
+      f" {self._num_workers} of them (data.num_workers), and does the storage answer?"
     )
+
+  def _end_hanging(self) -> None:
+    """Kills the decoding processes: the iterator notices, and says that they died."""
+    workers = [p for p in multiprocessing.active_children() if p.name.startswith(_WORKER_NAME)]
+    logging.error(
+      "no batch for data.timeout_s=%g s at sample %d: %s",
+      *(self._config.timeout_s, self.position),
+      f"killing {len(workers)} decoding processes" if workers else "decoding hangs, where is below",
+    )
+    if not workers:
+      faulthandler.dump_traceback()  # a thread cannot be killed
+    for worker in workers:
+      worker.kill()
 
   def _note(self, rejected: list[tuple[str, str]]) -> None:
     for clip, error in rejected:
       if clip not in self.rejected:
-        logging.warning("%s: clip %s is replaced by another one: %s", self._path, clip, error)
+        logging.warning("clip %s is replaced by another one: %s", clip, error)
       self.rejected[clip] = error
-    borne = max(1, int(MAX_REJECTED_SHARE * len(self._make.reader.source)))
+    share = self._config.max_rejected_share
+    borne = max(1, int(share * self._make.schedule.clips))
     if len(self.rejected) > borne:
       listing = "; ".join(f"{clip}: {error}" for clip, error in self.rejected.items())
       raise errors.DataError(
-        f"{self._path}: {len(self.rejected)} clips cannot be read, {borne} would be borne"
-        f" ({MAX_REJECTED_SHARE:.0%} of all): {listing}"
+        f"{len(self.rejected)} clips cannot be read, {borne} would be borne"
+        f" (data.max_rejected_share={share:g} of {self._make.schedule.clips}): {listing}"
       )
-
-  @property
-  def _path(self) -> str:
-    return self._make.reader.source.path
 
 
 def make_loader(
-  config: "DataConfig",
+  config: DataConfig,
   *,
   global_batch: int,
   start_sample: int,
@@ -134,48 +147,42 @@ def make_loader(
   tokenizer: Tokenizer | None,
   process_index: int = 0,
   process_count: int = 1,
-  num_workers: int = 0,
 ) -> BatchIterator:
   """Starts the stream of batches at sample `start_sample`; prefetching begins at once.
 
-  A batch is a dict:
-    video_BTHWC: uint8.
-    tokens_BL: int32, the tokenized captions (absent without a tokenizer).
-    fps_B: float32, frames per second of the windows.
-    motion_score_B: float32, pixels per second; 0 where it is not known.
-    sample_index_B: uint32, global indices.
-    clip_ids, captions: list of str; window_start_s: list of float (seconds into the clip).
-    sample_ids_hash: str, of the global batch: equal on every host and for every number of hosts.
-
   Args:
-    config: what to read.
+    config: what to read, and with how many decoding processes.
     global_batch: samples in a batch over all hosts.
     start_sample: global index of the first sample; any number, also within an epoch.
     seed: of the run; decides order, windows, mirroring and which of a clip's captions is used.
     tokenizer: turns a caption into int32 (L,); runs in the decoding processes, so it must pickle.
     process_index: number of this host.
     process_count: how many hosts read together.
-    num_workers: decoding processes; 0 decodes in a thread of this process.
+
+  Returns:
+    Batches as `vidjax.data.batches` describes them.
 
   Raises:
-    ValueError: the batch does not divide by the number of hosts.
+    ValueError: the batch does not divide by the number of hosts, or settings make no sense.
     FileNotFoundError: there is no such folder.
-    DataError: shards are missing or broken, or no clip is long enough.
+    DataError: data sets are incomplete or broken, or no clip holds a window.
   """
-  rows = order.host_rows(global_batch, process_index, process_count)
-  reader = open_reader(config, seed)
-  make = _MakeBatch(reader, tokenizer, start_sample, global_batch, rows)
-  return BatchIterator(make, num_workers)
+  opened = schedule.open_schedule(config, seed, global_batch)
+  make = assembly.MakeBatch(
+    opened, tokenizer, start_sample, global_batch, process_index, process_count
+  )
+  make.check()
+  return BatchIterator(make, config)
 
 
-def fixed_windows(config: "DataConfig", count: int, seed: int = 0) -> Iterator[samples.Sample]:
+def fixed_windows(config: DataConfig, count: int, seed: int = 0) -> Iterator[samples.Sample]:
   """Windows that stand for a split in evaluations: always the same for (data, count, seed).
 
   Every clip gives `count / clips` windows, rounded down or up; the windows of a clip are spread
-  evenly over it, and a single one is its middle. Mirroring is off.
+  evenly over it, and a single one is its middle. They are neither mirrored nor put into buckets.
 
   Args:
-    config: what to read; `flip` and `num_workers` play no part.
+    config: what to read; `num_workers` plays no part.
     count: number of windows.
     seed: decides the order of the clips, and so which are left out where `count` is smaller.
 
@@ -188,8 +195,12 @@ def fixed_windows(config: "DataConfig", count: int, seed: int = 0) -> Iterator[s
   """
   if count < 1:
     raise ValueError(f"the number of evaluation windows must be positive, got {count}")
-  reader = open_reader(dataclasses.replace(config, flip=False), seed)
-  return (reader.fixed(number, count) for number in range(count))
+  plain = [dataclasses.replace(one, flip=False) for one in config.members]
+  alone = dataclasses.replace(
+    config, path="", sets=tuple(plain), buckets=(), images=type(config.images)()
+  )
+  (stream,) = schedule.open_schedule(alone, seed).videos.streams
+  return (stream.fixed(number, count) for number in range(count))
 
 
 def ids_hash(batch: Batch) -> str:
@@ -197,56 +208,7 @@ def ids_hash(batch: Batch) -> str:
   return batch["sample_ids_hash"]
 
 
-def open_reader(config: "DataConfig", seed: int) -> samples.SampleReader:
-  """The stream that `config` and `seed` name, sample by sample, without processes or batches.
-
-  Raises:
-    FileNotFoundError, DataError: as `make_loader`.
-  """
-  grid = windows.WindowGrid(config.num_frames, config.fps)
-  source = sources.open_source(config.path, config.split, grid)
-  view = samples.View(grid, config.height, config.width, config.flip)
-  return samples.SampleReader(source, view, seed)
-
-
-@dataclasses.dataclass(frozen=True)
-class _MakeBatch:
-  """Batch number -> this host's rows of it. Runs in the decoding processes."""
-
-  reader: samples.SampleReader
-  tokenizer: Tokenizer | None
-  start_sample: int
-  global_batch: int
-  rows: range
-
-  def __call__(self, number: int) -> Batch:
-    first = self.start_sample + int(number) * self.global_batch
-    made = [self.reader.stream(first + row) for row in self.rows]
-    fps = self.reader.view.grid.fps
-    batch: Batch = {
-      "video_BTHWC": np.stack([sample.video_THWC for sample in made]),
-      "fps_B": np.full(len(made), fps, np.float32),
-      "motion_score_B": np.array([sample.motion_score for sample in made], np.float32),
-      "sample_index_B": np.array([sample.index for sample in made], np.uint32),
-      "clip_ids": [sample.clip_id for sample in made],
-      "captions": [sample.caption for sample in made],
-      "window_start_s": [sample.start_s for sample in made],
-      "sample_ids_hash": self._global_hash(first),
-      "rejected": [rejected for sample in made for rejected in sample.rejected],
-    }
-    if self.tokenizer is not None:
-      tokens = [np.asarray(self.tokenizer(sample.caption), np.int32) for sample in made]
-      batch["tokens_BL"] = np.stack(tokens)
-    return batch
-
-  def _global_hash(self, first: int) -> str:
-    indices = range(first, first + self.global_batch)
-    clips = [order.clip_at(i, len(self.reader.source), self.reader.seed) for i in indices]
-    content = np.array([indices, clips], np.uint64).tobytes()
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
-
-
-def _start(make: _MakeBatch, number: int, num_workers: int) -> Any:
+def _start(make: assembly.MakeBatch, number: int, num_workers: int) -> Any:
   """Starts decoding from batch `number` on; returns grain's iterator."""
   if not flags.FLAGS.is_parsed():
     flags.FLAGS.mark_as_parsed()  # grain reads absl flags, also where nobody runs an absl app

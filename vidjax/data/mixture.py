@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import dataclasses
 from fractions import Fraction
 
-_LARGEST_DENOMINATOR = 10**6
+_LARGEST_DENOMINATOR = 10**12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ def turns(weights: Sequence[float]) -> Turns:
     raise ValueError(f"weights {list(weights)}: give at least one, and only positive ones")
   exact = [Fraction(weight).limit_denominator(_LARGEST_DENOMINATOR) for weight in weights]
   if not all(exact):
-    raise ValueError(f"weights {list(weights)}: the smallest that counts is 1e-6")
+    raise ValueError(f"weights {list(weights)}: the smallest that counts is 1e-12")
   return Turns(tuple(exact[i] / sum(exact[i:]) for i in range(len(exact) - 1)))
 
 

@@ -29,6 +29,8 @@ class Draw(enum.IntEnum):
   FLIP = 3
   CAPTION = 4
   EVALUATION = 5
+  FPS = 6
+  STREAM = 7
 
 
 def uniform(seed: int, index: int, draw: Draw) -> float:
@@ -39,6 +41,11 @@ def uniform(seed: int, index: int, draw: Draw) -> float:
 def key(seed: int, draw: Draw, epoch: int = 0) -> int:
   """Names one of the 2^64 permutations of `permute`."""
   return _hash64(seed, epoch, draw)
+
+
+def stream_seed(seed: int, *number: int) -> int:
+  """Seed of one of several streams of a run; the first of all, number 0, has the run's own."""
+  return _hash64(seed, Draw.STREAM, *number) if any(number) else seed
 
 
 def permute(position: int, size: int, permutation: int) -> int:

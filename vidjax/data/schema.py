@@ -113,6 +113,23 @@ def shard_files(directory: Any, split: str) -> list[Any]:
   return records.shard_files(directory, split, _WRITER)
 
 
+def check_version(folder: Any) -> None:
+  """Refuses shards whose metadata, where there are any, state another major version.
+
+  Raises:
+    DataError: names the file and what it says.
+  """
+  file = storage.Path(folder) / "dataset_info.json"
+  if not file.exists():
+    return
+  version = str(storage.read_json(file).get("version", ""))
+  if version.partition(".")[0] != DATASET_VERSION.partition(".")[0]:
+    raise errors.DataError(
+      f"{file}: the field 'version' is {version!r}, this code reads {DATASET_VERSION}: curate the"
+      " videos again, or use the release that wrote them"
+    )
+
+
 def tfds_features() -> Any:
   """The same fields as a `tfds.features.FeaturesDict` (imports TFDS: slow, for writers only)."""
   return records.tfds_features(FIELDS)

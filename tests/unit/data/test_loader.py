@@ -18,6 +18,8 @@ from vidjax.data import loader
 
 
 def start(config, **changes):
+  settings = {key: changes.pop(key) for key in ("num_workers", "timeout_s") if key in changes}
+  config = dataclasses.replace(config, **settings)
   values = {"global_batch": 4, "start_sample": 0, "seed": 1}
   values["tokenizer"] = clip_shards.FakeTokenizer()
   return loader.make_loader(config, **(values | changes))
@@ -110,7 +112,7 @@ def test_fixed_windows_are_the_same_each_time(dataset):
   one, other = list(loader.fixed_windows(config, 8)), list(loader.fixed_windows(config, 8))
   assert [(s.clip_id, s.start_s) for s in one] == [(s.clip_id, s.start_s) for s in other]
   for sample in one:
-    clip_shards.read_numbers(sample.video_THWC)  # not mirrored: one clip number in all frames
+    clip_shards.read_numbers(sample.frames)  # not mirrored: one clip number in all frames
   assert {s.clip_id for s in one} == {f"clip{i:02d}" for i in range(6)}
 
 
@@ -145,6 +147,19 @@ def test_a_killed_worker_is_replaced_and_the_stream_goes_on(dataset):
   assert not multiprocessing.active_children()
 
 
+def test_a_hanging_worker_is_noticed_and_replaced(dataset):
+  config = clip_shards.config(dataset)
+  with start(config) as batches:
+    expected = [next(batches)["window_start_s"] for _ in range(8)]
+  with start(config, num_workers=1, timeout_s=6.0) as batches:
+    actual = [next(batches)["window_start_s"]]
+    (worker,) = multiprocessing.active_children()
+    os.kill(worker.pid, signal.SIGSTOP)
+    actual += [next(batches)["window_start_s"] for _ in range(7)]
+    assert not worker.is_alive()
+  assert actual == expected
+
+
 def test_a_worker_error_keeps_its_kind(tmp_path, records):
   broken = [dataclasses.replace(record, video=b"") for record in records]
   config = clip_shards.config(clip_shards.write_shards(tmp_path, broken))
@@ -159,10 +174,8 @@ sys.path.insert(0, sys.argv[2])
 import clip_shards
 from vidjax.data import loader
 if __name__ == "__main__":
-  config = clip_shards.config(sys.argv[1])
-  batches = loader.make_loader(
-    config, global_batch=2, start_sample=0, seed=0, tokenizer=None, num_workers=2
-  )
+  config = clip_shards.config(sys.argv[1], num_workers=2)
+  batches = loader.make_loader(config, global_batch=2, start_sample=0, seed=0, tokenizer=None)
   next(batches), next(batches)
   print(*(process.pid for process in multiprocessing.active_children()), flush=True)
   time.sleep(60)

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from vidjax import errors
-from vidjax.data import samples, schema, sources, windows
+from vidjax.data import schedule, schema
 
 
 def make_reader(path, seed=0, **changes):
-  view = samples.View(windows.WindowGrid(4, 2.0), height=64, width=64, flip=False)
-  view = dataclasses.replace(view, **changes)
-  return samples.SampleReader(sources.open_source(str(path), "train", view.grid), view, seed)
+  (stream,) = schedule.open_schedule(clip_shards.config(path, **changes), seed).videos.streams
+  return stream
 
 
 def expected_frames(times_s, moments):
@@ -27,50 +26,50 @@ def test_windows_are_true_in_time_also_at_a_variable_rate(dataset, records):
   times_s["clip05"] = np.array([0.0, 0.1, 0.2, 1.3, 1.4, 2.0, 2.6, 3.0, 3.9])
   seen = collections.Counter()
   for index in range(30):
-    sample = reader.stream(index)
-    clip, frames = clip_shards.read_numbers(sample.video_THWC)
+    sample = reader.at(index)
+    clip, frames = clip_shards.read_numbers(sample.frames)
     assert sample.clip_id == f"clip{clip:02d}"
-    moments = reader.view.grid.moments(sample.start_s)
+    moments = sample.start_s + np.arange(4) / sample.fps
     assert frames == expected_frames(times_s[sample.clip_id], moments)
     seen[sample.clip_id] += 1
   assert set(seen.values()) == {5}  # five epochs
 
 
 def test_a_sample_is_a_function_of_seed_and_index(dataset):
-  one, other = make_reader(dataset).stream(17), make_reader(dataset).stream(17)
-  np.testing.assert_array_equal(one.video_THWC, other.video_THWC)
+  one, other = make_reader(dataset).at(17), make_reader(dataset).at(17)
+  np.testing.assert_array_equal(one.frames, other.frames)
   assert (one.clip_id, one.start_s) == (other.clip_id, other.start_s)
-  starts = {make_reader(dataset, seed).stream(17).start_s for seed in range(5)}
+  starts = {make_reader(dataset, seed).at(17).start_s for seed in range(5)}
   assert len(starts) == 5
 
 
 def test_windows_move_from_epoch_to_epoch(dataset):
   reader = make_reader(dataset)
-  starts = [s.start_s for s in map(reader.stream, range(60)) if s.clip_id == "clip01"]
+  starts = [s.start_s for s in map(reader.at, range(60)) if s.clip_id == "clip01"]
   assert len(set(starts)) == 10
   assert max(starts) > 1.5  # of 2.5 s
   assert min(starts) < 1.0
 
 
 def test_an_image_is_one_frame_from_anywhere(dataset):
-  reader = make_reader(dataset, grid=windows.WindowGrid(1, 2.0))
-  shown = [reader.stream(index) for index in range(40)]
-  assert {sample.video_THWC.shape for sample in shown} == {(1, 64, 64, 3)}
-  frames = {clip_shards.read_numbers(sample.video_THWC)[1][0] for sample in shown}
+  reader = make_reader(dataset, num_frames=1)
+  shown = [reader.at(index) for index in range(40)]
+  assert {sample.frames.shape for sample in shown} == {(1, 64, 64, 3)}
+  frames = {clip_shards.read_numbers(sample.frames)[1][0] for sample in shown}
   assert len(frames) > 15
 
 
 def test_pixels_are_scaled_and_cut(dataset):
-  sample = make_reader(dataset, height=16, width=8).stream(0)
-  assert sample.video_THWC.shape == (4, 16, 8, 3)
-  assert sample.video_THWC.dtype == np.uint8
+  sample = make_reader(dataset, height=16, width=8).at(0)
+  assert sample.frames.shape == (4, 16, 8, 3)
+  assert sample.frames.dtype == np.uint8
 
 
 def test_half_the_samples_are_mirrored(dataset):
   plain, flipping = make_reader(dataset), make_reader(dataset, flip=True)
   mirrored = 0
   for index in range(40):
-    a_THWC, b_THWC = plain.stream(index).video_THWC, flipping.stream(index).video_THWC
+    a_THWC, b_THWC = plain.at(index).frames, flipping.at(index).frames
     if not np.array_equal(a_THWC, b_THWC):
       np.testing.assert_array_equal(a_THWC[:, :, ::-1], b_THWC)
       mirrored += 1
@@ -81,12 +80,12 @@ def test_captions_are_drawn_among_all(tmp_path, records):
   texts = {"a": "one", "b": "two", "c": "three"}
   record = dataclasses.replace(records[0], captions_json=schema.to_json(texts))
   reader = make_reader(clip_shards.write_shards(tmp_path, [record]))
-  assert {reader.stream(index).caption for index in range(30)} == {"one", "two", "three"}
+  assert {reader.at(index).caption for index in range(30)} == {"one", "two", "three"}
 
 
 def test_nothing_known_is_empty_caption_and_no_motion(tmp_path, records):
   record = dataclasses.replace(records[0], captions_json="{}", motion_score=float("nan"))
-  sample = make_reader(clip_shards.write_shards(tmp_path, [record])).stream(0)
+  sample = make_reader(clip_shards.write_shards(tmp_path, [record])).at(0)
   assert sample.caption == ""
   assert sample.motion_score == 0.0
 
@@ -103,14 +102,13 @@ def test_windows_of_real_video_are_the_frames_a_full_decode_shows(shared_data, t
   record = dataclasses.replace(
     record, video=data, num_frames=len(times_s), fps=len(times_s) / duration_s
   )
-  grid = windows.WindowGrid(4, 4.0)
   path = clip_shards.write_shards(tmp_path, [record])
-  reader = make_reader(path, grid=grid, height=height, width=width)
+  reader = make_reader(path, fps=4.0, height=height, width=width)
   for index in range(3):
-    sample = reader.stream(index)
-    expected = expected_frames(times_s, grid.moments(sample.start_s))
+    sample = reader.at(index)
+    expected = expected_frames(times_s, sample.start_s + np.arange(4) / 4.0)
     assert len(set(expected)) > 1
-    for shown_HWC, frame in zip(sample.video_THWC, expected, strict=True):
+    for shown_HWC, frame in zip(sample.frames, expected, strict=True):
       near = range(max(0, frame - 2), min(len(frames), frame + 3))
       differences = {i: np.abs(shown_HWC.astype(int) - frames[i][1]).mean() for i in near}
       assert differences[frame] == min(differences.values())
@@ -128,9 +126,9 @@ def test_a_bad_clip_is_replaced_by_the_same_other_one(damaged, dataset):
   reader, again, intact = make_reader(damaged), make_reader(damaged), make_reader(dataset)
   replaced = 0
   for index in range(12):
-    sample = reader.stream(index)
+    sample = reader.at(index)
     assert sample.clip_id != "clip02"
-    if intact.stream(index).clip_id == "clip02":
+    if intact.at(index).clip_id == "clip02":
       ((name, error),) = sample.rejected
       assert name.startswith("clip02 (clips-train.array_record-00000-of-00001[2])")
       assert "InvalidDataError" in error
@@ -138,7 +136,7 @@ def test_a_bad_clip_is_replaced_by_the_same_other_one(damaged, dataset):
       replaced += 1
     else:
       assert sample.rejected == ()
-      assert sample.clip_id == intact.stream(index).clip_id
+      assert sample.clip_id == intact.at(index).clip_id
   assert replaced == 2
 
 
@@ -146,7 +144,7 @@ def test_only_bad_clips_is_an_error_that_names_them(tmp_path, records):
   broken = [dataclasses.replace(record, video=b"") for record in records[:2]]
   reader = make_reader(clip_shards.write_shards(tmp_path, broken))
   with pytest.raises(errors.DataError, match=r"sample 0, nor any of 8 substitutes: clip0") as e:
-    reader.stream(0)
+    reader.at(0)
   assert e.value.exit_code == 3
 
 

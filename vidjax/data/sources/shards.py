@@ -1,11 +1,13 @@
-"""Random access to the clips of one split: an index of all records, and the source that reads them.
+"""Curated shards: what `vidjax curate` writes, by record number.
 
-The index says how long each clip is, so that a loader knows before its first step which clips hold
-a window. It is a small file beside the shards (`write_index`, called by whoever writes shards);
-where that file is missing or older than the shards, they are read through once instead.
+An index says how long each clip is and what shape it has, so that a loader knows before its first
+step which clips hold a window. It is a small file beside the shards (`write_index`, called by
+whoever writes shards); where that file is missing or older than the shards, they are read through
+once instead.
 """
 
 import bisect
+from collections.abc import Mapping
 import dataclasses
 import functools
 import hashlib
@@ -18,112 +20,101 @@ from array_record.python import array_record_module  # pyright: ignore[reportAtt
 import numpy as np
 
 from vidjax import errors, storage
-from vidjax.data import schema, windows
+from vidjax.data import schema, transforms, video
+from vidjax.data.clip import Clip, Listing
 from vidjax.observe import console
 
 
 @dataclasses.dataclass(frozen=True)
-class ClipIndex:
-  """All records of one split.
+class ShardSource:
+  """The clips of one split; see `vidjax.data.clip.Source`. It opens shards on demand.
 
   Attributes:
-    folder: where the shards are.
-    split: "train" or "holdout".
-    shards: names of the files in `folder`, in order.
-    sizes: their sizes in bytes.
-    counts: numbers of records in them.
-    durations_s: length of each clip in seconds, float64, in the order of the records; NaN where a
-      record cannot be read.
-    digest: SHA-256 of all records in their order.
+    path: the folder as the user gave it.
+    listing: of all records.
+    shards: full paths of the files.
+    ends: number of records up to the end of each of them.
   """
 
-  folder: str
-  split: str
-  shards: tuple[str, ...]
-  sizes: tuple[int, ...]
-  counts: tuple[int, ...]
-  durations_s: np.ndarray
-  digest: str
-
-  @property
-  def paths(self) -> tuple[str, ...]:
-    """Full paths of the shards."""
-    return tuple(str(storage.Path(self.folder) / name) for name in self.shards)
-
-
-@dataclasses.dataclass(frozen=True)
-class ClipSource:
-  """The clips of one split that hold a window, by number; small to pickle, opens files on demand.
-
-  Attributes:
-    paths: shards.
-    ends: number of records up to the end of each shard.
-    usable: record numbers of the clips, or None if every record is one.
-    path: the folder as the user gave it, for messages.
-  """
-
-  paths: tuple[str, ...]
-  ends: tuple[int, ...]
-  usable: np.ndarray | None
   path: str
+  listing: Listing
+  shards: tuple[str, ...]
+  ends: tuple[int, ...]
 
-  def __len__(self) -> int:
-    return self.ends[-1] if self.usable is None else len(self.usable)
-
-  def __getitem__(self, clip: int) -> schema.ClipRecord:
-    """Reads clip number `clip`.
+  def __getitem__(self, number: int) -> Clip:
+    """Reads record `number`.
 
     Raises:
       RuntimeError: the checksum of the record is wrong.
       DataError: the record is none of ours.
     """
-    record = clip if self.usable is None else int(self.usable[clip])
-    shard = bisect.bisect_right(self.ends, record)
-    first = self.ends[shard - 1] if shard else 0
-    (data,) = _open_shard(self.paths[shard]).read([record - first])
-    return schema.parse_record(data)
+    shard, record = self._place(number)
+    (data,) = _open_shard(self.shards[shard]).read([record])
+    return as_clip(schema.parse_record(data))
 
-  def name(self, clip: int) -> str:
-    """Says where clip number `clip` is, for messages about a record that cannot be read."""
-    record = clip if self.usable is None else int(self.usable[clip])
-    shard = bisect.bisect_right(self.ends, record)
-    first = self.ends[shard - 1] if shard else 0
-    return f"{storage.Path(self.paths[shard]).name}[{record - first}]"
+  def name(self, number: int) -> str:
+    """File and record number."""
+    shard, record = self._place(number)
+    return f"{storage.Path(self.shards[shard]).name}[{record}]"
+
+  def _place(self, number: int) -> tuple[int, int]:
+    shard = bisect.bisect_right(self.ends, number)
+    return shard, number - (self.ends[shard - 1] if shard else 0)
 
 
-def open_source(path: str, split: str, grid: windows.WindowGrid) -> ClipSource:
-  """Opens the clips of `split` that are long enough for a window on `grid`.
+def open_source(path: str, split: str, options: Mapping[str, Any]) -> ShardSource:
+  """Opens the clips of `split`. There are no options.
 
   Raises:
+    ValueError: there are.
     FileNotFoundError: there is no such folder.
-    DataError: shards are missing or broken, or no clip is long enough.
+    DataError: shards are missing or broken, or of another version.
   """
+  if options:
+    raise ValueError(f"data kind 'shards' has no option {', '.join(map(repr, options))}")
+  files = schema.shard_files(path, split)
+  schema.check_version(files[0].parent)
   index = load_index(path, split)
-  fits = np.asarray(grid.fits(index.durations_s))
-  unreadable = int(np.isnan(index.durations_s).sum())
-  if not fits.any():
-    longest = np.nanmax(index.durations_s, initial=0.0)
-    raise errors.DataError(
-      f"{path}: no clip of the split {split!r} holds a window of {grid.num_frames} frames at"
-      f" {grid.fps:g} fps, which needs {grid.span_s:g} s; the longest of {len(fits)} clips has"
-      f" {longest:.2f} s ({unreadable} are unreadable). Lower data.num_frames, raise data.fps or"
-      " curate longer shots"
-    )
-  if not fits.all():
-    logging.info(
-      "%s: %d of %d clips of the split %r are used; %d are shorter than %g s, %d are unreadable",
-      *(path, fits.sum(), len(fits), split),
-      *(len(fits) - fits.sum() - unreadable, grid.span_s, unreadable),
-    )
-  return ClipSource(
-    paths=index.paths,
-    ends=tuple(itertools.accumulate(index.counts)),
-    usable=None if fits.all() else np.flatnonzero(fits).astype(np.uint32),
+  return ShardSource(
     path=path,
+    listing=index.listing,
+    shards=tuple(map(str, files)),
+    ends=tuple(itertools.accumulate(index.counts)),
   )
 
 
-def load_index(path: str, split: str) -> ClipIndex:
+def as_clip(record: schema.ClipRecord) -> Clip:
+  """A record that has been read, opened for decoding."""
+
+  def read(moments_s: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return transforms.cover(video.read_frames_at(record.video, moments_s), size)
+
+  return Clip(
+    clip_id=record.clip_id,
+    source=record.source,
+    duration_s=record.num_frames / record.fps,
+    read=read,
+    times_s=lambda: video.probe(record.video).times_s,
+    captions=record.captions,
+    motion_score=record.motion_score,
+    scores=record.scores,
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardIndex:
+  """What the index file of one split says.
+
+  Attributes:
+    counts: numbers of records in the shards.
+    listing: of all records in their order.
+  """
+
+  counts: tuple[int, ...]
+  listing: Listing
+
+
+def load_index(path: str, split: str) -> ShardIndex:
   """Reads the index of `split` from its file if that fits the shards, else from the shards.
 
   Raises:
@@ -142,60 +133,67 @@ def write_index(path: str, split: str) -> None:
   """Writes the index file of `split` beside its shards. Call it once the shards are final."""
   files = schema.shard_files(path, split)
   sizes = tuple(file.stat().length for file in files)
-  index = _scan(str(files[0].parent), split, tuple(file.name for file in files), sizes)
+  names, folder = tuple(file.name for file in files), str(files[0].parent)
+  index = _scan(folder, split, names)
   stream = io.BytesIO()
   np.savez(
     stream,
-    shards=np.array(index.shards),
-    sizes=np.array(index.sizes, np.int64),
+    shards=np.array(names),
+    shard_bytes=np.array(sizes, np.int64),
     counts=np.array(index.counts, np.int64),
-    durations_s=index.durations_s,
-    digest=np.array(index.digest),
+    durations_s=index.listing.durations_s,
+    fps=index.listing.fps,
+    sizes=index.listing.sizes,
+    digest=np.array(index.listing.digest),
   )
-  storage.write_bytes(_index_file(index.folder, split), stream.getvalue())
+  storage.write_bytes(_index_file(folder, split), stream.getvalue())
 
 
 @functools.lru_cache(maxsize=8)
 def _load_index(
   folder: str, split: str, shards: tuple[str, ...], sizes: tuple[int, ...], changed: float
-) -> ClipIndex:
+) -> ShardIndex:
   file = _index_file(folder, split)
   if file.exists():
     # The size alone says little: ArrayRecord fills files up to whole blocks of 64 KiB.
     fresh = file.stat().mtime >= changed
     with np.load(io.BytesIO(storage.read_bytes(file))) as stored:
-      if fresh and tuple(stored["shards"]) == shards and tuple(stored["sizes"]) == sizes:
-        counts = tuple(int(count) for count in stored["counts"])
-        durations_s, digest = stored["durations_s"], str(stored["digest"])
-        return ClipIndex(folder, split, shards, sizes, counts, durations_s, digest)
+      known = {"shards", "shard_bytes"} <= set(stored.files)
+      fresh = fresh and known and tuple(stored["shards"]) == shards
+      if fresh and tuple(stored["shard_bytes"]) == sizes:
+        columns = (stored["durations_s"], stored["fps"], stored["sizes"])
+        listing = Listing(*columns, digest=str(stored["digest"]))
+        return ShardIndex(tuple(int(count) for count in stored["counts"]), listing)
     logging.warning("%s is older than the shards beside it: reading all of them instead", file)
-  return _scan(folder, split, shards, sizes)
+  return _scan(folder, split, shards)
 
 
 def _index_file(folder: str, split: str) -> Any:
   return storage.Path(folder) / f"index-{split}.npz"
 
 
-def _scan(folder: str, split: str, shards: tuple[str, ...], sizes: tuple[int, ...]) -> ClipIndex:
+def _scan(folder: str, split: str, shards: tuple[str, ...]) -> ShardIndex:
   """Makes the index by reading every record once."""
   readers = [_open_shard(str(storage.Path(folder) / name)) for name in shards]
   counts = tuple(reader.num_records() for reader in readers)
-  durations_s = np.full(sum(counts), np.nan)
+  durations_s, fps = np.full(sum(counts), np.nan), np.full(sum(counts), np.nan)
+  sizes = np.zeros((sum(counts), 2), np.int32)
   digest = hashlib.sha256()
   records = ((reader, i) for reader, n in zip(readers, counts, strict=True) for i in range(n))
-  with console.Progress(f"index of {split}", len(durations_s)) as progress:
+  with console.Progress(f"index of {split}", sum(counts)) as progress:
     for number, (reader, i) in enumerate(records):
       try:
         (data,) = reader.read([i])
         digest.update(hashlib.sha256(data).digest())
         clip = schema.parse_record(data)
-        durations_s[number] = clip.num_frames / clip.fps
+        durations_s[number], fps[number] = clip.num_frames / clip.fps, clip.fps
+        sizes[number] = clip.height, clip.width
       except (RuntimeError, errors.DataError) as error:
         digest.update(b"unreadable")
         logging.warning("%s: record %d of %r cannot be read: %s", folder, number, split, error)
       if number % 1000 == 999:  # a few thousand are read in a second
         progress.update(number + 1)
-  return ClipIndex(folder, split, shards, sizes, counts, durations_s, digest.hexdigest())
+  return ShardIndex(counts, Listing(durations_s, fps, sizes, digest.hexdigest()))
 
 
 @functools.lru_cache(maxsize=1024)
