@@ -7,6 +7,7 @@ import dataclasses
 import json
 from typing import Any
 
+from vidjax import errors, storage
 from vidjax.data import records
 
 DATASET_NAME = "clips"

@@ -42,5 +42,5 @@ def clips(records, tmp_path_factory):
 def cached(clips, view, tmp_path_factory):
   """Their latents; only to be read."""
   out = tmp_path_factory.mktemp("latents")
-  cache_latents.cache(view(clips), str(out), chunk=8, shard_megabytes=0.02)
+  cache_latents.cache(view(clips), str(out), chunk=8, shard_megabytes=0.008)
   return out

@@ -56,6 +56,7 @@ def test_a_record_holds_the_moments_of_its_clip(cached, clips, records):
   assert np.std(frames.astype(np.float32)) > 0.01
 
 
+@pytest.mark.filterwarnings(r"ignore:label\(\) is deprecated:DeprecationWarning")
 def test_the_folder_is_a_tfds_data_set_with_both_splits(cached):
   import tensorflow_datasets as tfds
 
@@ -72,7 +73,7 @@ def test_the_folder_is_a_tfds_data_set_with_both_splits(cached):
 
 
 def test_two_runs_write_the_same(cached, clips, view, tmp_path):
-  cache_latents.cache(view(clips), str(tmp_path), chunk=8, shard_megabytes=0.02)
+  cache_latents.cache(view(clips), str(tmp_path), chunk=8, shard_megabytes=0.008)
   assert payloads(tmp_path) == payloads(cached)
   assert open_latents(tmp_path).listing.digest == open_latents(cached).listing.digest
 
@@ -106,7 +107,7 @@ def test_an_interrupted_run_goes_on(cached, clips, view, tmp_path, monkeypatch):
   with monkeypatch.context() as patch:
     patch.setattr(cache_latents.shard_writer, "write_shard", stop_in_the_third)
     with pytest.raises(KeyboardInterrupt):
-      cache_latents.cache(view(clips), str(tmp_path), chunk=8, shard_megabytes=0.02)
+      cache_latents.cache(view(clips), str(tmp_path), chunk=8, shard_megabytes=0.008)
   before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.array_record-*")}
   assert sorted(path.name for path in before) == sorted(written)
   with pytest.raises(errors.DataError, match=r"index-train.npz does not exist.*goes on where"):
@@ -116,15 +117,15 @@ def test_an_interrupted_run_goes_on(cached, clips, view, tmp_path, monkeypatch):
     ({"height": 16}, {}, "height is 32, not 16"),
     ({}, {"shard_megabytes": 1.0}, "another --shard_megabytes"),
   ):
-    arguments = {"chunk": 8, "shard_megabytes": 0.02} | flags
+    arguments = {"chunk": 8, "shard_megabytes": 0.008} | flags
     with pytest.raises(ValueError, match=message):
       cache_latents.cache(view(clips, **changed), str(tmp_path), **arguments)
-  cache_latents.cache(view(clips), str(tmp_path), chunk=8, shard_megabytes=0.02)
+  cache_latents.cache(view(clips), str(tmp_path), chunk=8, shard_megabytes=0.008)
   assert payloads(tmp_path) == payloads(cached)
   assert all(path.stat().st_mtime_ns == when for path, when in before.items())
   # A finished run has nothing to do, and is not overwritten by another data set.
   monkeypatch.setattr(cache_latents.shard_writer, "write_shard", lambda *_: pytest.fail("again"))
-  cache_latents.cache(view(clips), str(tmp_path), chunk=8, shard_megabytes=0.02)
+  cache_latents.cache(view(clips), str(tmp_path), chunk=8, shard_megabytes=0.008)
   other = clip_shards.write_shards(
     tmp_path / "other", [clip_shards.make_clip(7, clip_shards.steady(2.0, 2.0))]
   )
