@@ -91,8 +91,14 @@ def manifest(vae: frozen.Encoder[VAEConfig], height: int, width: int, fps: float
   )
 
 
-def decode(vae: frozen.Encoder[VAEConfig], moments_NThwC: np.ndarray) -> np.ndarray:
-  """Frames (N, T, H, W, 3) float32 in [0, 1] of the means in cached moments, to look at."""
+def pictures(config: TrainConfig, frames: np.ndarray) -> np.ndarray:
+  """Samples' frames (N, T, ...) to look at: (N, T, H, W, C) float32 in [0, 1].
+
+  Pixels are those of the video; cached moments are decoded, from their means.
+  """
+  if frames.dtype == np.uint8:
+    return frames.astype(np.float32) / 255.0
+  vae = frozen.load_vae(config.encoders.vae)
 
   def run(weights: Params, moments_NThwC: jax.Array) -> jax.Array:
     mean, _ = jnp.split(moments_NThwC.astype(jnp.float32), 2, axis=-1)
@@ -100,7 +106,7 @@ def decode(vae: frozen.Encoder[VAEConfig], moments_NThwC: np.ndarray) -> np.ndar
 
   weights = lazy.read_all(vae.params, "reading vae encoder")
   with jax.set_mesh(meshes.make_mesh(meshes.MeshConfig(), jax.local_devices()[:1])):
-    return jax.device_get(jax.jit(run)(weights, jnp.asarray(moments_NThwC)))
+    return jax.device_get(jax.jit(run)(weights, jnp.asarray(frames)))
 
 
 def differences(stored: Manifest, wanted: Manifest) -> list[str]:

@@ -90,8 +90,26 @@ def test_what_is_drawn_is_what_pixels_give(clips, cached, view):
   np.testing.assert_allclose(drawn, x0, atol=5e-3 * spread)
   other = jax.jit(of.draw)(moments, keys_B[::-1])
   assert np.abs(other - x0).max() > 0.5 * spread  # another key is another draw
-  shown = latent_sets.decode(of.encoders["vae"], moments[:2])
-  assert shown.shape == (2, 4, 32, 48, 3)
+
+
+def test_latents_are_shown_as_what_the_autoencoder_keeps(clips, cached, view):
+  pixels = view(clips)
+  video, moments = (
+    batch_of(pixels)["video_BTHWC"][:2],
+    batch_of(on(pixels, cached))["latents_BTHWC"],
+  )
+  of = frozen.load(pixels.encoders, "text_to_video")
+
+  def through(weights, image_NHWC):
+    bound = of.bind(weights)
+    latent = bound.encode_image(image_NHWC.astype(np.float32) / 127.5 - 1.0)
+    return bound.decode(latent[:, None] * bound.scaling_factor)[:, 0]
+
+  kept = jax.jit(through)(of.weights, video.reshape(8, *video.shape[2:])) * 0.5 + 0.5
+  shown = latent_sets.pictures(pixels, moments[:2])
+  assert (shown.shape, shown.dtype) == (video.shape, np.float32)
+  np.testing.assert_allclose(shown.reshape(kept.shape), np.clip(kept, 0, 1), atol=5e-3)
+  np.testing.assert_allclose(latent_sets.pictures(pixels, video) * 255.0, video, atol=1e-3)
 
 
 def test_the_autoencoder_is_not_on_the_devices(cached, clips, view):
