@@ -3,10 +3,10 @@
   python -m benchmarks.latent_input --dir=DIR
 
 Writes records of random moments to DIR, opens them as training does and times three ways, in turns:
-the source alone (`vidjax.data.sources.latents`) with `np.stack`; whole batches in the calling thread
+the source alone (`vidjax.data.sources.latents`) with `np.stack`; whole batches in this thread
 (`vidjax.data.batches`: order, window, caption, notes); and the loader in this process, with the
-thread that it prefetches in. Prints windows per second, by wall clock and by CPU time of the process
-(all its threads), medians of the repeats.
+thread that it prefetches in. Prints windows per second, by wall clock and by CPU time of all
+threads of the process, medians of the repeats.
 """
 
 from collections.abc import Callable
@@ -43,6 +43,7 @@ class Row:
   cpu: list[float] = dataclasses.field(default_factory=list)
 
   def time(self, run: Callable[[], None]) -> None:
+    """Notes the speed of one repeat."""
     wall, cpu = time.perf_counter(), time.process_time()
     run()
     count = _STEPS.value * _BATCH.value

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from vidjax import config as configs
-from vidjax import pipeline as pipelines
 from vidjax import latent_sets, render, storage
+from vidjax import pipeline as pipelines
 from vidjax.data import loader
 from vidjax.nn.params import Params
 

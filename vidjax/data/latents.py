@@ -254,7 +254,8 @@ def index_file(folder: Any, split: str) -> Any:
 def write_index(folder: Any, split: str, index: Index) -> None:
   """Writes the index of `split`. Call it once the shards are final."""
   stream = io.BytesIO()
-  np.savez(stream, **{name: np.array(value) for name, value in vars(index).items()})
+  columns: dict[str, Any] = {name: np.array(value) for name, value in vars(index).items()}
+  np.savez(stream, **columns)
   storage.write_bytes(index_file(folder, split), stream.getvalue())
 
 

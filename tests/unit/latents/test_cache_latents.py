@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from vidjax import cache_latents, errors, frame_encoder, latent_sets
-from vidjax.data import latents, records as record_files
-from vidjax.data import sources
+from vidjax.data import latents, sources
+from vidjax.data import records as record_files
 from vidjax.data.config import SetConfig
 from vidjax.encoders import frozen
 from vidjax.parallel import mesh as meshes
@@ -179,7 +179,7 @@ def test_several_data_sets_are_refused(clips, view, tmp_path):
   config = view(clips)
   sets = (SetConfig(path="A"), SetConfig(path="B"))
   config = dataclasses.replace(config, data=dataclasses.replace(config.data, path="", sets=sets))
-  with pytest.raises(ValueError, match="one data set in one view is cached at a time: .* 2 sets"):
+  with pytest.raises(ValueError, match=r"one data set in one view is cached at a time: .* 2 sets"):
     cache_latents.cache(config, str(tmp_path))
 
 

@@ -183,7 +183,7 @@ def test_another_manifest_is_refused(copy, change, message):
 def test_what_is_missing_is_named(copy, tmp_path):
   with pytest.raises(FileNotFoundError, match="nowhere does not exist; write it with"):
     open_source(tmp_path / "nowhere")
-  with pytest.raises(errors.DataError, match="index-holdout.npz does not exist: the split"):
+  with pytest.raises(errors.DataError, match=r"index-holdout.npz does not exist: the split"):
     sources.open_source(SetConfig(path=str(copy), kind="latents", split="holdout"))
   (copy / latents.shard_name("train", 2, 3)).unlink()
   with pytest.raises(errors.DataError, match="incomplete"):
@@ -196,7 +196,7 @@ def test_what_is_missing_is_named(copy, tmp_path):
 def test_a_shard_cut_short_is_named(copy):
   shard = copy / latents.shard_name("train", 2, 3)
   os.truncate(shard, shard.stat().st_size // 2)
-  with pytest.raises(errors.DataError, match="00002-of-00003 has .* bytes, its index says"):
+  with pytest.raises(errors.DataError, match=r"00002-of-00003 has .* bytes, its index says"):
     open_source(copy)
 
 
