@@ -23,9 +23,7 @@ _BITS = 2 ** np.arange(16).reshape(4, 4)
 
 def config(path: Any, **changes: Any) -> Any:
   """A `DataConfig` for these clips: 4 frames at 2 fps, unscaled."""
-  base = DataConfig(
-    path=str(path), num_frames=4, fps=2.0, height=SIZE, width=SIZE, num_workers=0
-  )
+  base = DataConfig(path=str(path), num_frames=4, fps=2.0, height=SIZE, width=SIZE, num_workers=0)
   return dataclasses.replace(base, **changes)
 
 

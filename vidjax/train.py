@@ -50,7 +50,10 @@ def train(config: configs.TrainConfig, workdir: str) -> None:
   # --- Devices ----------------------------------------------------------------------------------
   mesh = meshes.make_mesh(config.mesh)
   divisor = plan.batch_divisor(mesh)
-  for key, rows in (("batch_size", config.batch_size), ("data.images.rows", config.data.images.rows)):
+  for key, rows in (
+    ("batch_size", config.batch_size),
+    ("data.images.rows", config.data.images.rows),
+  ):
     if rows % divisor:
       raise ValueError(
         f"{key}={rows} does not divide over mesh.replica x mesh.fsdp = {divisor}:"

@@ -60,6 +60,7 @@ class MakeBatch:
       order.host_rows(part.rows, self.process_index, self.process_count)
 
   def __call__(self, number: int) -> Batch:
+    """Makes a batch, see the module's text."""
     first = self.start_sample + int(number) * self.global_batch
     digest = hashlib.blake2b(digest_size=8)
     sample_index, made = first, []

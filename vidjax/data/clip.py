@@ -25,9 +25,9 @@ class Clip:
       is shown at every moment.
     read: `(moments_s, size) -> frames`. `moments_s` is (T,) float64, ascending, in seconds from the
       first frame; the frame at a moment is the last one whose time stamp is at or before it
-      (`vidjax.data.video`). `size` is (height, width) of the view. The result is (T, H, W, C) uint8,
-      upright, scaled to `transforms.cover_size` of it and not yet cut; cached latents come as they
-      were stored, (T, h, w, 2 Z) float16.
+      (`vidjax.data.video`). `size` is (height, width) of the view. The result is (T, H, W, C)
+      uint8, upright, scaled to `transforms.cover_size` of it and not yet cut; cached latents come
+      as they were stored, (T, h, w, 2 Z) float16.
     times_s: `() -> (T,) float64`, time stamps of all frames, from the first one on.
     captions: name of the captioner -> text.
     motion_score: mean Farneback flow in pixels per second on frames of short side 16; NaN where it

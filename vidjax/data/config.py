@@ -128,5 +128,7 @@ class DataConfig:
       return self.sets
     if not self.path and self.kind != "procedural":
       raise ValueError("data.path is empty: set --config.data.path=DIR to a folder of shards")
-    one = {f.name: getattr(self, f.name) for f in dataclasses.fields(SetConfig) if f.name != "weight"}
+    one = {
+      f.name: getattr(self, f.name) for f in dataclasses.fields(SetConfig) if f.name != "weight"
+    }
     return (SetConfig(**one),)

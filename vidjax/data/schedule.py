@@ -88,7 +88,9 @@ class Schedule:
     if self.every_steps:
       image_steps, at = divmod(step, self.every_steps)
       images = at == self.every_steps - 1
-      return [self._part(images, image_steps if images else step - image_steps, offset, batch, batch)]
+      return [
+        self._part(images, image_steps if images else step - image_steps, offset, batch, batch)
+      ]
     if self.image_rows:
       videos = batch - self.image_rows
       return [
@@ -145,9 +147,7 @@ def _open_group(
   for one in configs:
     captions.check(one.captions, one.template)
   opened = [sources.open_source(one) for one in configs]
-  numbers = [
-    _usable(source, one, views[0]) for source, one in zip(opened, configs, strict=True)
-  ]
+  numbers = [_usable(source, one, views[0]) for source, one in zip(opened, configs, strict=True)]
   sizes = [(view.height, view.width) for view in views]
   streams, weights = [], []
   for bucket, view in enumerate(views):

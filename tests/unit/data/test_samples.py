@@ -132,7 +132,7 @@ def test_a_bad_clip_is_replaced_by_the_same_other_one(damaged, dataset):
       ((name, error),) = sample.rejected
       assert name.startswith("clip02 (clips-train.array_record-00000-of-00001[2])")
       assert "InvalidDataError" in error
-      assert sample.clip_id == again.stream(index).clip_id
+      assert sample.clip_id == again.at(index).clip_id
       replaced += 1
     else:
       assert sample.rejected == ()

@@ -1,12 +1,12 @@
 """Data sets: one module for each kind, each with a function `open_source`.
 
-  shards      what `vidjax curate` writes: encoded clips with their annotations
-  tfds        any TFDS data set in ArrayRecord files that has videos or images
-  videos      a folder of video files, captions beside them
-  images      a folder of pictures
-  image_text  pictures with texts: folders with a table of captions, WebDataset archives
-  latents     what `vidjax cache_latents` writes
-  procedural  moving shapes with captions, cuts, camera motion and known flow; no files
+shards      what `vidjax curate` writes: encoded clips with their annotations
+tfds        any TFDS data set in ArrayRecord files that has videos or images
+videos      a folder of video files, captions beside them
+images      a folder of pictures
+image_text  pictures with texts: folders with a table of captions, WebDataset archives
+latents     what `vidjax cache_latents` writes
+procedural  moving shapes with captions, cuts, camera motion and known flow; no files
 """
 
 import importlib
