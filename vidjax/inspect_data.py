@@ -9,6 +9,7 @@ the time of a window goes, and how fast the loader is).
 Exit codes: 0 done; 2 bad flag or config; 3 data; 7 disk full; 130 interrupted.
 """
 
+import collections
 from collections.abc import Iterator
 import dataclasses
 import itertools
@@ -44,10 +45,11 @@ def main() -> None:
   config = configs.load(_CONFIG.value, command.config_overrides())
   out = storage.Path(_OUT.value)
   opened = schedule.open_schedule(config.data, config.seed, config.batch_size)
-  for line in what_is_read(config.data, opened):
+  for line in what_is_read(opened):
     console.line(line)
   strips, captions, decode = time_windows(config, opened, _NUM_WINDOWS.value)
-  timings = decode | time_loader(config, _NUM_WINDOWS.value) | {"cpu_cores": os.cpu_count()}
+  timings: dict[str, Any] = {**decode, **time_loader(config, _NUM_WINDOWS.value)}
+  timings["cpu_cores"] = os.cpu_count()
   written = ["captions.json", "timings.json"]
   if strips:
     render.write_png(out / "contact_sheet.png", render.contact_sheet(strips))
@@ -65,23 +67,26 @@ def main() -> None:
   console.line(f"{out}: {', '.join(written)}")
 
 
-def what_is_read(config: configs.DataConfig, opened: schedule.Schedule) -> Iterator[str]:
+def what_is_read(opened: schedule.Schedule) -> Iterator[str]:
   """Lines that say what takes part, with what share."""
   for group, kind in zip(opened.groups, ("videos", "pictures"), strict=False):
-    sets: dict[str, list[float]] = {}
+    shares: dict[str, float] = collections.defaultdict(float)
+    usable: dict[str, int] = collections.defaultdict(int)
+    clips: dict[str, int] = {}
     for number, stream in enumerate(group.streams):
       share = _share(group.turns, number)
       for place, member in enumerate(stream.members):
         name = f"{member.config.path or member.config.kind}, split {member.config.split!r}"
-        entry = sets.setdefault(name, [0.0, 0.0, len(member.source.listing)])
-        entry[0] += share * _share(stream.turns, place)
-        entry[1] += member.count
+        shares[name] += share * _share(stream.turns, place)
+        usable[name] += member.count
+        clips[name] = len(member.source.listing)
       if len(group.streams) > 1:
         yield f"{kind}: {share:.1%} of the batches are {_size(stream)} (height x width)"
-    view = group.streams[0].view
-    needs = "; or ".join(grid.needs.partition(",")[0] for grid in view.grids)
-    for name, (share, usable, clips) in sets.items():
-      yield f"{name}: {usable:.0f} of {clips:.0f} clips hold {needs}; {share:.1%} of the {kind}"
+    grids = group.streams[-1].view.grids
+    needs = "; or ".join(grid.needs.partition(",")[0] for grid in grids)
+    for name, count in clips.items():
+      of_kind = f"{shares[name]:.1%} of the {kind}"
+      yield f"{name}: {usable[name]} of {count} clips hold {needs}; {of_kind}"
   if opened.every_steps:
     yield f"each step number {opened.every_steps} shows pictures alone"
   if opened.image_rows:
@@ -153,7 +158,7 @@ def time_windows(
 class _Clock:
   """Measures how long clips take to open and to decode."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     self.opened = self.decoded = 0.0
 
   def clear(self) -> None:

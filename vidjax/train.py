@@ -155,6 +155,10 @@ def _train_on_mesh(
         "data": fingerprint,
         "config": configs.to_dict(config),
       }
+      if batches.rejected:
+        process = jax.process_index()
+        name = f"rejected_clips{f'_{process}' if process else ''}.json"
+        storage.write_json(root / name, dict(batches.rejected))
       due = step % config.checkpoint.every_steps == 0 or step == config.total_steps
       checkpointer.save(step, states.as_dict(state), position, interim=not due)
 
@@ -212,7 +216,11 @@ class Meter:
     """Takes the metrics of `step`, which may still be computed; logs the step before."""
     self._waited += waited
     self.flush()
-    self._pending = (step, metrics, {"sample_ids_hash": loaders.ids_hash(notes)})
+    self._pending = (
+      step,
+      metrics,
+      {"sample_ids_hash": loaders.ids_hash(notes), "rejected_clips": notes["rejected_clips"]},
+    )
 
   def flush(self) -> None:
     """Waits for the pending step and logs it where it is due."""

@@ -9,7 +9,7 @@ any number of hosts, of processes, and any batch size.
 Legend: B batch (rows of this host), T frames, H W pixels, C colours (RGB), L tokens.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 import dataclasses
 import faulthandler
 import multiprocessing
@@ -71,6 +71,7 @@ class BatchIterator(Iterator[Batch]):
     """
     batch = self._next_of_workers()
     self._note(batch.pop("rejected"))
+    batch["rejected_clips"] = len(self.rejected)
     self._number += 1
     self.position += self._make.global_batch
     return batch

@@ -61,9 +61,9 @@ class Schedule:
   image_rows: int = 0
 
   @property
-  def groups(self) -> tuple[Group, ...]:
+  def groups(self) -> list[Group]:
     """Both groups, or the only one."""
-    return (self.videos,) if self.images is None else (self.videos, self.images)
+    return [self.videos] if self.images is None else [self.videos, self.images]
 
   @property
   def clips(self) -> int:
