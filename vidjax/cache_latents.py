@@ -43,11 +43,13 @@ class Plan:
   Attributes:
     origin: `Listing.digest` of the pixels.
     made_by: `Manifest.digest`.
+    chunk: frames encoded at once: other numbers round differently.
     ends: number of clips up to the end of each shard.
   """
 
   origin: str
   made_by: str
+  chunk: int
   ends: tuple[int, ...]
 
   def clips(self, shard: int) -> range:
@@ -86,12 +88,15 @@ def cache(
   if member.kind == "latents":
     raise ValueError(f"data.kind='latents': {member.path} holds latents already")
   vae = frozen.load_vae(config.encoders.vae)
-  manifest = latent_sets.manifest(vae, data.height, data.width, data.fps)
-  _begin(out, manifest)
   view = View(data.height, data.width, data.fps)
   encoder = FrameEncoder(vae, view, meshes.make_mesh(config.mesh), chunk)
-  for split in splits or _splits(member):
-    source = sources.open_source(dataclasses.replace(member, split=split))
+  of_splits = {
+    split: sources.open_source(dataclasses.replace(member, split=split))
+    for split in splits or _splits(member)
+  }
+  manifest = latent_sets.manifest(vae, data.height, data.width, data.fps)
+  _begin(out, manifest)
+  for split, source in of_splits.items():
     _cache_split(source, out, split, manifest, encoder, shard_megabytes, data.num_workers)
   _describe(out)
 
@@ -135,9 +140,11 @@ def _cache_split(
     console.line(f"{out}: the split {split!r} is cached already, nothing to do")
     return
   folder = storage.Path(out) / _PARTIAL.format(split)
-  plan = _plan(source, folder, manifest, encoder.frame_bytes, shard_megabytes)
+  plan = _plan(source, folder, manifest, encoder, shard_megabytes)
   shards = range(len(plan.ends))
-  done = [_note(folder, shard).exists() for shard in shards]
+  names = [latents.shard_name(split, shard, len(shards)) for shard in shards]
+  paths = [storage.Path(out) / name for name in names]
+  done = [_is_done(path, _note(folder, shard)) for shard, path in enumerate(paths)]
   total = plan.ends[-1]
   before = sum(len(plan.clips(shard)) for shard in shards if done[shard])
   with console.Progress(f"caching {split}", total, initial=before) as progress:
@@ -145,7 +152,7 @@ def _cache_split(
       if done[shard]:
         continue
       clips = _readable(source, plan.clips(shard))
-      path = storage.Path(out) / latents.shard_name(split, shard, len(plan.ends))
+      path = paths[shard]
       summary = _Summary(progress, before)
       encoded = encoder.encode(source, clips, workers)
       shard_writer.write_shard(path, summary.watch(encoded, manifest), compressed=False)
@@ -208,15 +215,21 @@ def _readable(source: Source, clips: range) -> list[int]:
 
 
 def _note(folder: Any, shard: int) -> Any:
-  """Path of what is known of a finished shard; there only when the shard is."""
+  """Path of what is known of a finished shard."""
   return folder / f"{shard:05d}.json"
+
+
+def _is_done(path: Any, note: Any) -> bool:
+  if not path.exists() or not note.exists():
+    return False
+  return storage.read_json(note)["size"] == path.stat().length
 
 
 def _plan(
   source: Source,
   folder: Any,
   manifest: latents.Manifest,
-  frame_bytes: int,
+  encoder: FrameEncoder,
   shard_megabytes: float,
 ) -> Plan:
   """The plan of the run that was interrupted, else a new one.
@@ -226,19 +239,20 @@ def _plan(
     DataError: there are no clips.
   """
   durations_s = source.listing.durations_s
-  known = np.nan_to_num(durations_s, nan=0.0)
+  known = np.where(np.isnan(durations_s), 0.0, durations_s)
   rows = np.array([latents.num_rows(seconds, manifest.fps) for seconds in known])
   if np.isnan(durations_s).all():
     raise errors.DataError(f"{source.path} has no clip that can be read")
-  shard = (np.cumsum(rows) * frame_bytes / (shard_megabytes * 1e6)).astype(np.int64)
+  shard = (np.cumsum(rows) * encoder.frame_bytes / (shard_megabytes * 1e6)).astype(np.int64)
   last = np.append(np.flatnonzero(np.diff(shard)), len(rows) - 1)
-  plan = Plan(source.listing.digest, manifest.digest, tuple(int(n) + 1 for n in last))
+  ends = tuple(int(n) + 1 for n in last)
+  plan = Plan(source.listing.digest, manifest.digest, encoder.chunk, ends)
   file = folder / "plan.json"
   current = json.loads(json.dumps(dataclasses.asdict(plan)))
   if file.exists() and storage.read_json(file) != current:
     raise ValueError(
       f"{folder.parent} holds the beginning of another run: of other clips than {source.path} has,"
-      " or with another --shard_megabytes. Take that back, or use another folder"
+      " or with another --chunk or --shard_megabytes. Take that back, or use another folder"
     )
   storage.write_json(file, current)
   return plan

@@ -87,6 +87,10 @@ class _Chunk:
 class FrameEncoder:
   """Encodes clips of a source.
 
+  Attributes:
+    chunk: F.
+    frame_bytes: size of one frame's moments.
+
   Args:
     vae: the autoencoder.
     view: how clips are shown.
@@ -106,7 +110,7 @@ class FrameEncoder:
         f"data.height={view.height}, data.width={view.width}: the autoencoder takes multiples of"
         f" {factor}"
       )
-    self._vae, self._view, self._chunk = vae, view, chunk
+    self._vae, self._view, self.chunk = vae, view, chunk
     self._mesh = mesh
     divisor = plan.batch_divisor(self._mesh)
     if chunk < 1 or chunk % divisor:
@@ -146,12 +150,12 @@ class FrameEncoder:
       frames = piece.frames_THWC
       while len(frames):
         first = chunk.filled
-        chunk.filled = min(self._chunk, first + len(frames))
+        chunk.filled = min(self.chunk, first + len(frames))
         count = chunk.filled - first
         chunk.frames_FHWC[first : chunk.filled] = frames[:count]
         chunk.places.append((piece.of, slice(first, chunk.filled)))
         frames = frames[count:]
-        if chunk.filled == self._chunk:
+        if chunk.filled == self.chunk:
           yield chunk
           chunk = self._empty()
       if piece.last:
@@ -161,7 +165,7 @@ class FrameEncoder:
 
   def _empty(self) -> _Chunk:
     # A new one each time: the device may still read the one before.
-    return _Chunk(np.zeros((self._chunk, self._view.height, self._view.width, 3), np.uint8))
+    return _Chunk(np.zeros((self.chunk, self._view.height, self._view.width, 3), np.uint8))
 
   def _start(self, frames_FHWC: np.ndarray) -> jax.Array:
     with jax.set_mesh(self._mesh):
@@ -195,8 +199,8 @@ class FrameEncoder:
     for number in clips:
       rows = latents.num_rows(source.listing.durations_s[number], self._view.fps)
       of = Encoded(source.name(number))
-      for first in range(0, rows, self._chunk):
-        last = min(rows, first + self._chunk)
+      for first in range(0, rows, self.chunk):
+        last = min(rows, first + self.chunk)
         yield number, of, range(first, last), last == rows
 
   def _read(self, source: Source, number: int, of: Encoded, rows: range, last: bool) -> _Piece:

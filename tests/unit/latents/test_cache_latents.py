@@ -14,6 +14,7 @@ import pytest
 from vidjax import cache_latents, errors, frame_encoder, latent_sets
 from vidjax.data import latents, sources
 from vidjax.data import records as record_files
+from vidjax.data.clip import Clip, Listing
 from vidjax.data.config import SetConfig
 from vidjax.encoders import frozen
 from vidjax.parallel import mesh as meshes
@@ -115,14 +116,18 @@ def test_an_interrupted_run_goes_on(cached, clips, view, tmp_path, monkeypatch):
   for changed, flags, message in (
     ({"fps": 1.0}, {}, "fps is 2.0, not 1.0"),
     ({"height": 16}, {}, "height is 32, not 16"),
-    ({}, {"shard_megabytes": 1.0}, "another --shard_megabytes"),
+    ({}, {"shard_megabytes": 1.0}, "another --chunk or --shard_megabytes"),
+    ({}, {"chunk": 16}, "another --chunk or --shard_megabytes"),
   ):
     arguments = {"chunk": 8, "shard_megabytes": 0.008} | flags
     with pytest.raises(ValueError, match=message):
       cache_latents.cache(view(clips, **changed), str(tmp_path), **arguments)
+  lost, *_ = before
+  lost.unlink()  # after all, this one is not there
   cache_latents.cache(view(clips), str(tmp_path), chunk=8, shard_megabytes=0.008)
   assert payloads(tmp_path) == payloads(cached)
-  assert all(path.stat().st_mtime_ns == when for path, when in before.items())
+  kept = [path for path in before if path != lost]
+  assert all(path.stat().st_mtime_ns == before[path] for path in kept)
   # A finished run has nothing to do, and is not overwritten by another data set.
   monkeypatch.setattr(cache_latents.shard_writer, "write_shard", lambda *_: pytest.fail("again"))
   cache_latents.cache(view(clips), str(tmp_path), chunk=8, shard_megabytes=0.008)
@@ -153,6 +158,70 @@ def test_a_shard_of_bad_clips_alone_is_empty(records, view, tmp_path):
   source = open_latents(tmp_path / "out")
   assert 0 in latents.read_index(tmp_path / "out", "train").counts
   assert [source[i].clip_id for i in range(2)] == ["clip00", "clip02"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+  """Clips of noise: (seconds, moment from which on reading fails)."""
+
+  clips: tuple[tuple[float, float], ...]
+  path: str = "made"
+
+  @property
+  def listing(self):
+    count = len(self.clips)
+    return Listing(np.array([s for s, _ in self.clips]), np.ones(count), np.ones((count, 2)), "d")
+
+  def name(self, number):
+    return f"made[{number}]"
+
+  def __getitem__(self, number):
+    seconds, breaks_s = self.clips[number]
+
+    def read(moments_s, size):
+      if moments_s[-1] >= breaks_s:
+        raise ValueError(f"broken at {breaks_s}")
+      keys = [(number, round(2 * t)) for t in moments_s]
+      draws = [np.random.default_rng(key).integers(0, 256, (*size, 3)) for key in keys]
+      return np.stack(draws).astype(np.uint8)
+
+    return Clip(f"clip{number}", "made", seconds, read, lambda: np.zeros(0))
+
+
+def test_clips_share_chunks(view, tmp_path, monkeypatch):
+  """Pictures, clips of several chunks, and one that breaks half-way, in chunks of eight frames."""
+  inf = float("inf")
+  lengths = ((inf, inf), (9.5, inf), (inf, inf), (12.0, 5.0), (1.5, inf), (0.2, inf), (3.0, 0.0))
+  made = Made(lengths)
+  with monkeypatch.context() as patch:
+    patch.setattr(sources, "open_source", lambda _: made)
+    config = view("anywhere", kind="procedural", num_workers=2)
+    cache_latents.cache(config, str(tmp_path), chunk=8)
+  source = open_latents(tmp_path)
+  rows = {0: 1, 1: 19, 2: 1, 4: 3, 5: 1}
+  assert len(source.listing) == len(rows)
+  for place, (number, count) in enumerate(rows.items()):
+    clip, moments_s = source[place], np.arange(count) / 2
+    assert (clip.clip_id, clip.duration_s) == (f"clip{number}", pytest.approx(lengths[number][0]))
+    video_THWC = made[number].read(moments_s, (32, 48))
+    stored = clip.read(moments_s, (32, 48))
+    np.testing.assert_allclose(stored, moments_of(video_THWC), rtol=1e-3, atol=2e-3)
+  rejects = json.loads((tmp_path / "rejects-train.json").read_text())
+  assert rejects == [
+    {"clip": "made[3]", "error": "ValueError: broken at 5.0"},
+    {"clip": "made[6]", "error": "ValueError: broken at 0.0"},
+  ]
+
+
+def test_moments_beyond_float16_are_no_clip(view, tmp_path, monkeypatch):
+  vae = frozen.load_vae("random:tiny")
+  values = dict(vae.params)
+  values["quant_conv.bias"] = np.full_like(values["quant_conv.bias"], 1e5)
+  monkeypatch.setattr(frozen, "load_vae", lambda _: dataclasses.replace(vae, params=values))
+  monkeypatch.setattr(sources, "open_source", lambda _: Made(((1.0, 9.0),)))
+  with pytest.raises(errors.DataError, match="no clip of the split 'train' can be read"):
+    cache_latents.cache(view("anywhere", kind="procedural"), str(tmp_path), chunk=8)
+  assert "not finite in float16" in (tmp_path / "rejects-train.json").read_text()
 
 
 def test_nothing_but_bad_clips(records, view, tmp_path):
