@@ -7,13 +7,11 @@ the order does not depend on how many workers wrote it.
 from collections.abc import Iterable
 import dataclasses
 import hashlib
-import tempfile
 from typing import Any
 
-from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
-
 from vidjax import storage
-from vidjax.data import schema
+from vidjax.data import schema, shard_writer
+from vidjax.data.shard_writer import Shard
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,17 +21,6 @@ class Stored:
   clip_id: str
   split: str
   path: str
-  num_bytes: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Shard:
-  """A written shard."""
-
-  split: str
-  index: int
-  count: int
-  num_records: int
   num_bytes: int
 
 
@@ -66,67 +53,23 @@ def write_shard(
   """
   records = sorted(records, key=lambda r: order(r.clip_id))
   path = storage.Path(folder) / schema.shard_name(split, index, count)
-  with storage.staged(path) as local:
-    # One record per group: a random read touches that record only.
-    writer = array_record_module.ArrayRecordWriter(local, "group_size:1")
-    for record in records:
-      writer.write(storage.read_bytes(record.path))
-    writer.close()
-    _check(local, len(records))
-  return Shard(split, index, count, len(records), sum(r.num_bytes for r in records))
-
-
-def _check(local: str, expected: int) -> None:
-  """The writer reports no full disk; a shard that reads back is whole."""
-  reader = array_record_module.ArrayRecordReader(local)
-  found = reader.num_records() if reader.ok() else 0
-  reader.close()
-  if found != expected:
-    raise OSError(f"shard {local} holds {found} of {expected} records: No space left on device?")
+  written = shard_writer.write_shard(path, (storage.read_bytes(r.path) for r in records))
+  return Shard(split, index, count, *written)
 
 
 def write_metadata(folder: Any, shards: Iterable[Shard]) -> None:
   """Writes TFDS's description of the shards, and removes shards of an earlier run."""
-  import tensorflow_datasets as tfds
-  from tensorflow_datasets.core import dataset_info, naming, splits
-
-  by_split: dict[str, list[Shard]] = {}
-  for shard in shards:
-    by_split.setdefault(shard.split, []).append(shard)
-  template = naming.ShardedFileTemplate(
-    data_dir=tfds.core.Path(str(folder)),
-    dataset_name=schema.DATASET_NAME,
-    filetype_suffix="array_record",
-  )
-  infos = [
-    splits.SplitInfo(
-      name=split,
-      shard_lengths=[s.num_records for s in sorted(parts, key=lambda s: s.index)],
-      num_bytes=sum(s.num_bytes for s in parts),
-      filename_template=template.replace(split=split),
-    )
-    for split, parts in sorted(by_split.items())
-  ]
-  identity = dataset_info.DatasetIdentity(
-    name=schema.DATASET_NAME,
-    version=tfds.core.Version(schema.DATASET_VERSION),
-    data_dir=str(folder),
-    module_name="",
-  )
-  info = tfds.core.DatasetInfo(
-    builder=identity,  # type: ignore[arg-type]
-    features=schema.tfds_features(),
-    description="Clips cut, scored and selected by vidjax curate.",
-  )
-  info.set_file_format("array_record")
-  info.set_splits(splits.SplitDict(infos))
-  expected = {
-    schema.shard_name(s.split, s.index, s.count) for parts in by_split.values() for s in parts
-  }
+  shards = list(shards)
+  expected = {schema.shard_name(s.split, s.index, s.count) for s in shards}
   root = storage.Path(folder)
   for path in root.iterdir() if root.exists() else ():
     if path.name not in expected:
       storage.remove(path)
-  with tempfile.TemporaryDirectory(prefix="vidjax-") as local:
-    info.write_to_directory(local)
-    storage.publish(local, folder)
+  shard_writer.write_metadata(
+    folder,
+    shards,
+    schema.FIELDS,
+    dataset=schema.DATASET_NAME,
+    version=schema.DATASET_VERSION,
+    description="Clips cut, scored and selected by vidjax curate.",
+  )

@@ -12,6 +12,7 @@ VERBS = {
   "curate": ("data_pipelines.run", "raw video -> annotated clips in shards"),
   "train_tokenizer": ("vidjax.train_tokenizer", "captions -> the tokenizer of a text encoder"),
   "inspect_data": ("vidjax.inspect_data", "what a config feeds: timings, contact sheet, captions"),
+  "cache_latents": ("vidjax.cache_latents", "a data set -> the autoencoder's latents of it"),
   "train": ("vidjax.train", "one training stage, resumable"),
   "sample": ("vidjax.sample", "a model -> video files"),
   "evaluate": ("vidjax.evaluate", "a model or features -> metrics with intervals"),

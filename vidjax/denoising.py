@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from vidjax import config as configs
+from vidjax import latent_sets
 from vidjax.conditioning import condition as conditions
 from vidjax.conditioning import svd
 from vidjax.conditioning.condition import Condition
@@ -36,17 +37,27 @@ _OF_VIDEO = {
 
 
 def make_task(config: TrainConfig) -> Task:
-  """Builds the UNet's description and loads the frozen encoders that the mode needs."""
+  """Builds the UNet's description and loads the frozen encoders that the mode needs.
+
+  The loss reads pixels (`video_BTHWC` of a batch) or cached moments (`latents_BTHWC`) instead.
+  """
   network = make_unet(config)
-  frozen = encoders.load(config.encoders, MODES[config.conditioning.mode].encoder)
+  mode = MODES[config.conditioning.mode]
+  frozen = encoders.load(config.encoders, mode.encoder)
+  # Only its scaling is wanted of the autoencoder where latents are cached.
+  needed = frozen.without_vae() if latent_sets.cached(config.data) else frozen
 
   def loss(
     values: Params, weights: dict[str, Params], batch: Batch, keys_B: jax.Array
   ) -> tuple[jax.Array, Metrics]:
-    bound = frozen.bind(weights)
-    video_BTHWC = batch["video_BTHWC"].astype(jnp.float32) / 127.5 - 1.0
+    bound = needed.bind(weights)
     latent_keys_B = noise.stream(keys_B, _LATENT)
-    x0_BTHWC = jax.lax.stop_gradient(bound.encode_video(video_BTHWC, latent_keys_B))
+    if "latents_BTHWC" in batch:
+      video_BTHWC = None
+      x0_BTHWC = frozen.draw(batch["latents_BTHWC"], latent_keys_B)
+    else:
+      video_BTHWC = batch["video_BTHWC"].astype(jnp.float32) / 127.5 - 1.0
+      x0_BTHWC = jax.lax.stop_gradient(bound.encode_video(video_BTHWC, latent_keys_B))
     condition = make_condition(config, bound, batch, video_BTHWC, keys_B)
     if x0_BTHWC.shape[1] == 1:  # a picture, also where videos are trained
       condition = dataclasses.replace(condition, image_only=True)
@@ -72,7 +83,7 @@ def make_task(config: TrainConfig) -> Task:
     bin_sums, bin_counts = losses.per_sigma_bin(loss_B, level_B)
     return jnp.mean(loss_B), {"loss_per_sigma_bin": bin_sums / bin_counts}  # empty bin: NaN
 
-  return Task(network, frozen.weights, loss)
+  return Task(network, needed.weights, loss)
 
 
 def unet_config(config: TrainConfig) -> unet.UNetConfig:
@@ -106,13 +117,17 @@ def make_condition(
   config: TrainConfig,
   bound: encoders.Bound,
   batch: Batch,
-  video_BTHWC: jax.Array,
+  video_BTHWC: jax.Array | None,
   keys_B: jax.Array,
 ) -> Condition:
-  """The training-side condition of a batch, dropped for a share of the samples."""
+  """The training-side condition of a batch, dropped for a share of the samples.
+
+  `video_BTHWC` is None where latents are cached: `latent_sets` refuses modes that read pixels.
+  """
   mode = MODES[config.conditioning.mode]
   inputs = condition_inputs(config, bound, batch, video_BTHWC, keys_B)
-  condition = mode.condition(bound, inputs, video_BTHWC.shape[1])
+  frames = batch["latents_BTHWC"] if video_BTHWC is None else video_BTHWC
+  condition = mode.condition(bound, inputs, frames.shape[1])
   keep_B = noise.uniform(noise.stream(keys_B, _DROP)) >= config.conditioning.dropout
   return conditions.drop(jax.lax.stop_gradient(condition), keep_B)
 
@@ -121,7 +136,7 @@ def condition_inputs(
   config: TrainConfig,
   bound: encoders.Bound,
   batch: Batch,
-  video_BTHWC: jax.Array,
+  video_BTHWC: jax.Array | None,
   keys_B: jax.Array,
 ) -> dict[str, jax.Array]:
   """What the condition is made from (`vidjax.conditioning.svd`): the batch's clips are the N clips.
@@ -142,6 +157,7 @@ def condition_inputs(
       )
     inputs[f"{score}_N"] = batch[f"{score}_B"].astype(jnp.float32)
   if mode.images:
+    assert video_BTHWC is not None
     inputs |= {name: frames(video_BTHWC) for name, frames in _OF_VIDEO.items()}
     inputs["noise_aug_N"] = noise.log_normal_sigma(
       noise.stream(keys_B, _AUG_SIGMA), conditioning.noise_aug_mean, conditioning.noise_aug_std

@@ -11,7 +11,6 @@ Legend: N windows, T frames, H W pixels, C channels (RGB).
 
 from collections.abc import Sequence
 import dataclasses
-import hashlib
 import io
 
 import av
@@ -71,7 +70,7 @@ def evaluate_model(
     template=config.data.template,
   )
   params_on_host = lazy.read_all(loaded.params, "reading weights")
-  weights = {loaded.origin: _digest(params_on_host)}
+  weights = {loaded.origin: lazy.sha256(params_on_host)}
   inputs = _inputs(protocol, view, weights)
   if _is_done(out, inputs, samples):
     return None
@@ -296,13 +295,3 @@ def _is_done(out: str, inputs: dict[str, object], samples: str | None) -> bool:
   if samples:
     wanted.append(storage.Path(samples) / _SHEET)
   return all(path.exists() for path in wanted) and storage.read_json(note) == inputs
-
-
-def _digest(params: dict[str, np.ndarray]) -> str:
-  """SHA-256 of weights, by name, shape and content."""
-  digest = hashlib.sha256()
-  for name in sorted(params):
-    value = np.ascontiguousarray(params[name])
-    digest.update(f"{name} {value.dtype} {value.shape}\n".encode())
-    digest.update(value.tobytes())
-  return digest.hexdigest()

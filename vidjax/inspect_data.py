@@ -82,7 +82,7 @@ def what_is_read(opened: schedule.Schedule) -> Iterator[str]:
         clips[name] = len(member.source.listing)
       if len(group.streams) > 1:
         yield f"{kind}: {share:.1%} of the batches are {_size(stream)} (height x width)"
-    grids = group.streams[-1].view.grids
+    grids = next(iter(group.streams)).view.grids
     needs = "; or ".join(grid.needs.partition(",")[0] for grid in grids)
     for name, count in clips.items():
       of_kind = f"{shares[name]:.1%} of the {kind}"

@@ -7,6 +7,7 @@ loading it onto devices that of what the devices hold.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
+import hashlib
 import math
 from typing import Any, TypeAlias, TypeVar
 
@@ -106,6 +107,16 @@ def watched(items: Sequence[T], title: str, size: int) -> Iterator[T]:
     for done, item in enumerate(items, 1):
       yield item
       progress.update(done)
+
+
+def sha256(weights: Weights) -> str:
+  """SHA-256 of weights, by name, shape and content."""
+  digest = hashlib.sha256()
+  for name in sorted(weights):
+    value = np.ascontiguousarray(np.asarray(weights[name]))
+    digest.update(f"{name} {value.dtype} {value.shape}\n".encode())
+    digest.update(value.tobytes())
+  return digest.hexdigest()
 
 
 def same_bits(left: np.ndarray, right: np.ndarray) -> bool:

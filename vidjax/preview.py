@@ -7,8 +7,8 @@ import jax
 import numpy as np
 
 from vidjax import config as configs
+from vidjax import latent_sets, render, requests, storage
 from vidjax import pipeline as pipelines
-from vidjax import render, requests, storage
 from vidjax.conditioning.modes import MODES
 from vidjax.data import loader
 from vidjax.nn.params import Params
@@ -55,7 +55,7 @@ class Preview:
       self._pipe = pipelines.Pipeline(config, params, f"{self._root}, training")
     self._pipe.load(params)
     windows = list(loader.fixed_windows(config.data, _CLIPS))
-    real_NTHWC = np.stack([w.frames for w in windows]).astype(np.float32) / 255.0
+    real_NTHWC = latent_sets.pictures(config, np.stack([w.frames for w in windows]))
     scale = config.conditioning.motion_bucket_scale
     clips = self._pipe.generate(
       pipelines.Request(

@@ -15,7 +15,7 @@ from absl import flags
 import jax
 import numpy as np
 
-from vidjax import autoencoding, command, denoising, errors, pretrained, storage
+from vidjax import autoencoding, command, denoising, errors, latent_sets, pretrained, storage
 from vidjax import config as configs
 from vidjax import feed as feeds
 from vidjax import state as states
@@ -77,6 +77,7 @@ def _train_on_mesh(
 ) -> None:
   # --- Task: what is trained, and the frozen encoders its loss reads -----------------------------
   with ledger.phase("init"):
+    latent_sets.check(config)
     make_task = autoencoding.make_task if config.task == "autoencoder" else denoising.make_task
     task = make_task(config)
     trained = optimizers.trained_names(config.optimizer, task.network.abstract)

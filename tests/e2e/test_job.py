@@ -49,6 +49,7 @@ def test_documented_commands_run(place, repo_root):
   extra = {
     "curate": ["--config.select.min_motion_score=0.01", "--config.encode.short_side=48"],
     "train_tokenizer": ["--vocab_size=30", "--model_type=bpe"],
+    "cache_latents": list(LOWRES),
     "sample": ["--steps=2", "--height=16", "--width=24"],
   }
   for line in commands(repo_root):
@@ -65,6 +66,10 @@ def test_documented_commands_run(place, repo_root):
   note = json.loads((place / "clip.json").read_text())
   assert (note["steps"], note["seed"], note["image"]) == (2, 0, "IMAGE_FILE")
   assert (place / "EXPORT" / "model_index.json").exists()
+  assert {"latents.json", "index-train.npz", "dataset_info.json"} <= {
+    path.name for path in (place / "LATENTS").iterdir()
+  }
+  assert writers.read_metrics(place / "FROM_LATENTS" / "metrics.jsonl")[-1]["loss"] > 0
   result = json.loads((place / "EVAL" / "result.json").read_text())
   assert {"protocol", "protocol_hash", "n_real", "n_fake", "metrics"} <= result.keys()
 

@@ -22,6 +22,13 @@ RUN_BY = {
   "vidjax train --config=configs/svd/video_highres.py:tiny --workdir=HIGHRES"
   " --config.data.path=CLIPS/shards --config.encoders.vae=VAE"
   " --config.init_from=LOWRES": f"{_JOB}::test_documented_commands_run",
+  "vidjax cache_latents --config=configs/svd/video_lowres.py:tiny --out=LATENTS"
+  " --config.data.path=CLIPS/shards --config.encoders.vae=VAE": (
+    f"{_JOB}::test_documented_commands_run"
+  ),
+  "vidjax train --config=configs/svd/video_lowres.py:tiny --workdir=FROM_LATENTS"
+  " --config.data.kind=latents --config.data.path=LATENTS"
+  " --config.encoders.vae=VAE": f"{_JOB}::test_documented_commands_run",
   "vidjax sample --model=HIGHRES --image=IMAGE_FILE --out=clip.mp4": (
     f"{_JOB}::test_documented_commands_run"
   ),

@@ -9,6 +9,7 @@ import functools
 from typing import Any, Generic, TypeVar
 
 import jax
+import jax.numpy as jnp
 
 from vidjax import lazy
 from vidjax.config import EncodersConfig
@@ -126,6 +127,18 @@ class Frozen:
   def latent_channels(self) -> int:
     """Z."""
     return self.encoders["vae"].config.latent_channels
+
+  def without_vae(self) -> "Frozen":
+    """The others: what a model needs that is trained on cached latents."""
+    return Frozen({kind: e for kind, e in self.encoders.items() if kind != "vae"})
+
+  def draw(self, moments_BThwC: jax.Array, keys_B: jax.Array) -> jax.Array:
+    """Scaled latents (B, T, h, w, Z) from cached moments (`vidjax.data.latents`), C = 2 Z.
+
+    The same keys give what `Bound.encode_video` gives of the pixels, up to what the cache rounded.
+    """
+    mean, log_var = jnp.split(moments_BThwC.astype(jnp.float32), 2, axis=-1)
+    return vae.draw(mean, log_var, keys_B) * self.encoders["vae"].config.scaling_factor
 
   def bind(self, weights: dict[str, Params]) -> "Bound":
     """The encoders with `weights` in them, for use inside a traced function."""

@@ -127,9 +127,7 @@ class AutoencoderKL(nnx.Module):
 
   def encode_sample(self, x_BTHWC: jax.Array, keys_B: jax.Array) -> jax.Array:
     """Latents (B, T, h, w, Z) drawn with one key for each clip."""
-    mean, log_var = self.encode_moments(x_BTHWC)
-    noise = jax.vmap(lambda key: jax.random.normal(key, mean.shape[1:]))(keys_B)
-    return mean + jnp.exp(0.5 * log_var) * noise
+    return draw(*self.encode_moments(x_BTHWC), keys_B)
 
   def decode(self, z_BThwZ: jax.Array) -> jax.Array:
     """Frames (B, T, H, W, 3) in about [-1, 1], float32, from raw latents."""
@@ -137,6 +135,12 @@ class AutoencoderKL(nnx.Module):
     if self.post_quant_conv is not None:
       h = self.post_quant_conv(h)
     return self.decoder(h).astype(jnp.float32)
+
+
+def draw(mean_BThwZ: jax.Array, log_var_BThwZ: jax.Array, keys_B: jax.Array) -> jax.Array:
+  """Latents (B, T, h, w, Z) of the Gaussians that `encode_moments` gives, one key for each clip."""
+  noise = jax.vmap(lambda key: jax.random.normal(key, mean_BThwZ.shape[1:]))(keys_B)
+  return mean_BThwZ + jnp.exp(0.5 * log_var_BThwZ) * noise
 
 
 def describe(config: VAEConfig) -> params.Network[AutoencoderKL]:

@@ -15,7 +15,7 @@ import zlib
 import numpy as np
 
 from vidjax import errors, storage
-from vidjax.data import pictures, schema
+from vidjax.data import pictures, records
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +132,7 @@ def parse(record: bytes) -> Mapping[str, Any]:
   Raises:
     DataError: it is no `tf.train.Example`.
   """
-  return schema.parse_example(record)
+  return records.parse_example(record)
 
 
 def texts(example: Mapping[str, Any], feature: Feature) -> list[str]:
