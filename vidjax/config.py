@@ -16,6 +16,7 @@ import typing
 from typing import Any, TypeVar
 
 from vidjax import storage
+from vidjax.conditioning.modes import MODES
 from vidjax.data.config import DataConfig
 from vidjax.diffusion.process import DiffusionConfig
 from vidjax.parallel.mesh import MeshConfig
@@ -53,9 +54,9 @@ class AutoencoderConfig:
 class ConditioningConfig:
   """How a batch becomes a `Condition` (`vidjax.conditioning.svd`)."""
 
-  mode: str = "text_to_video"  # or image_to_video, text_to_image
+  mode: str = "text_to_video"  # a name in `vidjax.conditioning.modes.MODES`
   dropout: float = 0.15  # share of samples trained without condition, for guidance
-  noise_aug_mean: float = -3.0  # ln sigma of the noise on the conditioning frame, SVD App. D.4
+  noise_aug_mean: float = -3.0  # ln sigma of the noise on given frames, SVD App. D.4
   noise_aug_std: float = 0.5
   # motion_bucket_id = clip(motion_score * this, 0, 255); SVD does not publish its map
   motion_bucket_scale: float = 16.0
@@ -106,15 +107,17 @@ class TrainConfig:
 
   def __post_init__(self) -> None:
     _check_choice("task", self.task, ("diffusion", "autoencoder"))
-    _check_choice(
-      "conditioning.mode",
-      self.conditioning.mode,
-      ("text_to_image", "text_to_video", "image_to_video"),
-    )
+    _check_choice("conditioning.mode", self.conditioning.mode, tuple(MODES))
     for key in ("total_samples", "batch_size", "log_every_steps"):
       _check_positive(key, getattr(self, key))
     for key in ("num_frames", "fps", "height", "width"):
       _check_positive(f"data.{key}", getattr(self.data, key))
+    mode = self.conditioning.mode
+    if self.task == "diffusion" and self.data.num_frames < MODES[mode].min_frames:
+      raise ValueError(
+        f"data.num_frames={self.data.num_frames}: mode {mode!r} needs at least"
+        f" {MODES[mode].min_frames}"
+      )
     for key in ("every_steps", "keep"):
       _check_positive(f"checkpoint.{key}", getattr(self.checkpoint, key))
     assert self.data.members  # raises if there are none

@@ -12,6 +12,7 @@ from vidjax import config as configs
 from vidjax.conditioning import condition as conditions
 from vidjax.conditioning import svd
 from vidjax.conditioning.condition import Condition
+from vidjax.conditioning.modes import MODES
 from vidjax.config import TrainConfig
 from vidjax.diffusion import levels, noise, precondition, process
 from vidjax.diffusion import loss as losses
@@ -26,11 +27,18 @@ from vidjax.step import Batch, Metrics, Task
 # Names of the independent random streams of one sample.
 _SIGMA, _NOISE, _LATENT, _DROP, _AUG_SIGMA, _AUG_NOISE, _OFFSET = range(7)
 
+# Inputs of conditions, from the arrays of a batch and from its video (B, T, H, W, 3).
+_OF_BATCH = {"tokens_NL": "tokens_BL", "fps_N": "fps_B"}
+_OF_VIDEO = {
+  "images_NHWC": lambda video_BTHWC: video_BTHWC[:, 0],
+  "last_images_NHWC": lambda video_BTHWC: video_BTHWC[:, -1],
+}
+
 
 def make_task(config: TrainConfig) -> Task:
   """Builds the UNet's description and loads the frozen encoders that the mode needs."""
   network = make_unet(config)
-  frozen = encoders.load(config.encoders, config.conditioning.mode)
+  frozen = encoders.load(config.encoders, MODES[config.conditioning.mode].encoder)
 
   def loss(
     values: Params, weights: dict[str, Params], batch: Batch, keys_B: jax.Array
@@ -70,6 +78,9 @@ def make_task(config: TrainConfig) -> Task:
 def unet_config(config: TrainConfig) -> unet.UNetConfig:
   """The UNet's shape: the preset with the overrides of the config.
 
+  A learned stand-in for frames that are not given has the size of the data's latents, unless
+  `model.overrides.mask_embedding` says otherwise.
+
   Raises:
     ValueError: no such preset, or an override that is no field or has the wrong type.
   """
@@ -79,6 +90,9 @@ def unet_config(config: TrainConfig) -> unet.UNetConfig:
       f"model.preset={config.model.preset!r}: choose from {', '.join(sorted(unet.PRESETS))}"
     )
   values = {**dataclasses.asdict(preset), "dtype": config.model.dtype, **config.model.overrides}
+  if MODES[config.conditioning.mode].mask and "mask_embedding" not in config.model.overrides:
+    factor = encoders.vae_downsampling(config.encoders.vae)
+    values["mask_embedding"] = (config.data.height // factor, config.data.width // factor)
   return configs.from_dict(unet.UNetConfig, values, "model.overrides")
 
 
@@ -96,31 +110,46 @@ def make_condition(
   keys_B: jax.Array,
 ) -> Condition:
   """The training-side condition of a batch, dropped for a share of the samples."""
-  mode = config.conditioning.mode
-  motion_B = svd.motion_bucket(batch["motion_score_B"], config.conditioning.motion_bucket_scale)
-  if mode == "image_to_video":
-    first_BHWC = video_BTHWC[:, 0]
-    aug_B = noise.log_normal_sigma(
-      noise.stream(keys_B, _AUG_SIGMA),
-      config.conditioning.noise_aug_mean,
-      config.conditioning.noise_aug_std,
-    )
-    aug_noise = noise.normal(noise.stream(keys_B, _AUG_NOISE), first_BHWC.shape[1:])
-    noised_BHWC = svd.augment(first_BHWC, aug_noise, aug_B)
-    condition = svd.image_to_video(
-      bound.embed_image(first_BHWC),
-      bound.encode_image(noised_BHWC),
-      video_BTHWC.shape[1],
-      batch["fps_B"],
-      motion_B,
-      aug_B,
-    )
-  elif mode == "text_to_video":
-    condition = svd.text_to_video(bound.embed_text(batch["tokens_BL"]), batch["fps_B"], motion_B)
-  else:
-    condition = svd.text_to_image(bound.embed_text(batch["tokens_BL"]))
+  mode = MODES[config.conditioning.mode]
+  inputs = condition_inputs(config, bound, batch, video_BTHWC, keys_B)
+  condition = mode.condition(bound, inputs, video_BTHWC.shape[1])
   keep_B = noise.uniform(noise.stream(keys_B, _DROP)) >= config.conditioning.dropout
   return conditions.drop(jax.lax.stop_gradient(condition), keep_B)
+
+
+def condition_inputs(
+  config: TrainConfig,
+  bound: encoders.Bound,
+  batch: Batch,
+  video_BTHWC: jax.Array,
+  keys_B: jax.Array,
+) -> dict[str, jax.Array]:
+  """What the condition is made from (`vidjax.conditioning.svd`): the batch's clips are the N clips.
+
+  Raises:
+    ValueError: the batch lacks a score that the mode reads.
+  """
+  conditioning = config.conditioning
+  mode = MODES[conditioning.mode]
+  scale = conditioning.motion_bucket_scale
+  inputs = {"motion_bucket_N": svd.motion_bucket(batch["motion_score_B"], scale)}
+  inputs |= {ours: batch[name] for ours, name in _OF_BATCH.items() if name in batch}
+  for score in mode.scores:
+    if f"{score}_B" not in batch:
+      raise ValueError(
+        f"conditioning.mode={conditioning.mode!r} reads the {score} of each clip, which the data"
+        f" does not give: name it in data.scores"
+      )
+    inputs[f"{score}_N"] = batch[f"{score}_B"].astype(jnp.float32)
+  if mode.images:
+    inputs |= {name: frames(video_BTHWC) for name, frames in _OF_VIDEO.items()}
+    inputs["noise_aug_N"] = noise.log_normal_sigma(
+      noise.stream(keys_B, _AUG_SIGMA), conditioning.noise_aug_mean, conditioning.noise_aug_std
+    )
+    pixels_HWC = video_BTHWC.shape[2:]
+    shape = mode.noise_shape(pixels_HWC, bound.latent_shape(*pixels_HWC[:2]))
+    inputs[mode.noise] = noise.normal(noise.stream(keys_B, _AUG_NOISE), shape)
+  return inputs
 
 
 def apply_unet(

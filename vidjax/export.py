@@ -22,6 +22,7 @@ import numpy as np
 
 from vidjax import autoencoding, command, denoising, lazy, pretrained, storage
 from vidjax import config as configs
+from vidjax.conditioning.modes import MODES
 from vidjax.data import loader
 from vidjax.encoders import frozen, tokenizers, vae
 from vidjax.interop import card, diffusers, parts, pickles, stability
@@ -98,7 +99,7 @@ def verify(
   if loaded.config.task == "autoencoder":
     written = {"vae": (None, loaded.params)}
   else:
-    encoders = frozen.load(loaded.config.encoders, loaded.config.conditioning.mode).encoders
+    encoders = _encoders(loaded.config)
     written = parts.for_export(denoising.unet_config(loaded.config), loaded.params, encoders)
   count = parts.check_equal(written, _read_back(out, format, written), out)
   console.line(f"{out}: {count} tensors equal those of {loaded.origin}, bit by bit")
@@ -151,7 +152,7 @@ def _export_vae(loaded: pretrained.Pretrained, out: str, note: dict[str, Any]) -
 
 def _export_pipeline(loaded: pretrained.Pretrained, out: str, note: dict[str, Any]) -> None:
   config = loaded.config
-  encoders = frozen.load(config.encoders, config.conditioning.mode).encoders
+  encoders = _encoders(config)
   generation = layout.Generation(
     config.data.num_frames, config.data.height, config.data.width, config.data.fps
   )
@@ -185,6 +186,10 @@ def _export_pipeline(loaded: pretrained.Pretrained, out: str, note: dict[str, An
     if pipeline
     else "diffusers has no pipeline for this model: load its parts one by one"
   )
+
+
+def _encoders(config: configs.TrainConfig) -> dict[str, frozen.Encoder[Any]]:
+  return frozen.load(config.encoders, MODES[config.conditioning.mode].encoder).encoders
 
 
 def _tokenizer(spec: str) -> tokenizers.Tokenizer | None:

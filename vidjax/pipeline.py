@@ -6,6 +6,7 @@
 Shapes: N clips, T frames, H W pixels, h w latent pixels, C channels, L tokens.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -16,8 +17,8 @@ import numpy as np
 from vidjax import config as configs
 from vidjax import denoising, guided, lazy, pretrained, requests
 from vidjax.conditioning import condition as conditions
-from vidjax.conditioning import svd
 from vidjax.conditioning.condition import Condition
+from vidjax.conditioning.modes import MODES
 from vidjax.diffusion import process
 from vidjax.encoders import frozen as encoders
 from vidjax.encoders import tokenizers
@@ -44,7 +45,7 @@ class Pipeline:
     self._network = denoising.make_unet(config)
     self._params = params
     self._placed: tuple[jax.sharding.Mesh, Params, dict[str, Params]] | None = None
-    self._frozen = encoders.load(config.encoders, config.conditioning.mode)
+    self._frozen = encoders.load(config.encoders, MODES[config.conditioning.mode].encoder)
     self._tokenizer = tokenizers.load(config.encoders.text) if config.encoders.text else None
     self._check_channels()
 
@@ -87,6 +88,7 @@ class Pipeline:
     *,
     mode: str | None = None,
     image: np.ndarray | None = None,
+    last_image: np.ndarray | None = None,
     prompt: str | None = None,
     seed: int = 0,
     **settings: Any,
@@ -95,6 +97,7 @@ class Pipeline:
     request = Request(
       mode=mode,
       images_NHWC=None if image is None else np.asarray(image)[None],
+      last_images_NHWC=None if last_image is None else np.asarray(last_image)[None],
       prompts=None if prompt is None else [prompt],
       seeds=[seed],
       **settings,
@@ -146,45 +149,36 @@ class Pipeline:
     """Refuses a UNet that does not take what the mode concatenates."""
     shape, latents = denoising.unet_config(self.config), self._frozen.latent_channels
     mode = self.config.conditioning.mode
-    needed = 2 * latents if mode == "image_to_video" else latents
+    needed = MODES[mode].in_channels(latents)
     if (shape.in_channels, shape.out_channels) != (needed, latents):
       raise ValueError(
         f"the UNet in {self.origin} has {shape.in_channels} input and {shape.out_channels} output"
         f" channels; mode {mode!r} with an autoencoder of {latents} channels needs {needed} and"
         f" {latents}: is it a model of this mode, with its own autoencoder?"
       )
+    if shape.vector_size != MODES[mode].vector_size:
+      raise ValueError(
+        f"the UNet in {self.origin} reads {shape.vector_size} numbers, mode {mode!r} has"
+        f" {MODES[mode].vector_size} (model.overrides.vector_size): is it a model of this mode?"
+      )
 
   # --- Arrays -> video --------------------------------------------------------------------------
-
-  def _condition(
-    self, bound: encoders.Bound, mode: str, num_frames: int, inputs: dict[str, jax.Array]
-  ) -> Condition:
-    if mode == "image_to_video":
-      noised = svd.augment(inputs["images_NHWC"], inputs["image_noise_NHWC"], inputs["noise_aug_N"])
-      return svd.image_to_video(
-        bound.embed_image(inputs["images_NHWC"]),
-        bound.encode_image(noised),
-        num_frames,
-        inputs["fps_N"],
-        inputs["motion_bucket_N"],
-        inputs["noise_aug_N"],
-      )
-    text = bound.embed_text(inputs["tokens_NL"])
-    if mode == "text_to_image":
-      return svd.text_to_image(text)
-    return svd.text_to_video(text, inputs["fps_N"], inputs["motion_bucket_N"])
 
   def _branches(
     self, bound: encoders.Bound, program: Program, inputs: dict[str, jax.Array]
   ) -> list[Condition]:
-    """The conditions that guidance weighs: as asked for, and without."""
-    condition = self._condition(bound, program.mode, program.num_frames, inputs)
+    """The conditions that guidance weighs: as asked for, without, and without for each frame."""
+    make = MODES[program.mode].condition
+    condition = make(bound, inputs, program.num_frames)
     if program.branches == 1:
       return [condition]
     if "negative_tokens_NL" in inputs:
-      other = {**inputs, "tokens_NL": inputs["negative_tokens_NL"]}
-      return [condition, self._condition(bound, program.mode, program.num_frames, other)]
-    return [condition, conditions.drop(condition, jnp.zeros_like(inputs["fps_N"]))]
+      negative = {**inputs, "tokens_NL": inputs["negative_tokens_NL"]}
+      other = make(bound, negative, program.num_frames)
+    else:
+      other = conditions.drop(condition, jnp.zeros_like(inputs["fps_N"]))
+    frames = dataclasses.replace(other, image_only=True)
+    return [condition, other, frames][: program.branches]
 
   @functools.cache  # noqa: B019 - a pipeline lives as long as its compiled programs are wanted
   def _sample(self, program: Program) -> Any:

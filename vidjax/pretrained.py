@@ -15,6 +15,7 @@ from vidjax import autoencoding, checkpoint, denoising, lazy, storage
 from vidjax import config as configs
 from vidjax import state as states
 from vidjax.checkpoint import layout
+from vidjax.conditioning.modes import MODES
 from vidjax.diffusion.process import DiffusionConfig
 from vidjax.interop import configs as json_configs
 from vidjax.interop import diffusers, layouts, schedulers, stability
@@ -127,6 +128,10 @@ def _pipeline_folder(root: storage.Path) -> Pretrained:
   scheduler = storage.read_json(path) if path.exists() else None
   diffusion = _diffusion(note, scheduler, unet_config)
   data = _data_of_folder(root / "unet", unet_config)
+  if unet_config.mask_embedding and "vae" in encoders:  # learned for one height and width
+    factor = layouts.open_network("vae", encoders["vae"])[0].downsampling
+    height, width = unet_config.mask_embedding
+    data |= {"height": factor * height, "width": factor * width}
   return Pretrained(
     _config(unet_config, encoders, note, data, diffusion),
     params,
@@ -229,4 +234,8 @@ def _origin(path: storage.Path, dtypes: str) -> str:
 def _mode(config: unet.UNetConfig) -> str:
   if config.temporal == "none":
     return "text_to_image"
-  return "image_to_video" if config.in_channels > config.out_channels else "text_to_video"
+  if config.in_channels == 2 * config.out_channels + 1:
+    return "interpolation"
+  if config.in_channels == config.out_channels:
+    return "text_to_video"
+  return "multi_view" if config.vector_size == MODES["multi_view"].vector_size else "image_to_video"

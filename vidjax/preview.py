@@ -8,7 +8,8 @@ import numpy as np
 
 from vidjax import config as configs
 from vidjax import pipeline as pipelines
-from vidjax import render, storage
+from vidjax import render, requests, storage
+from vidjax.conditioning.modes import MODES
 from vidjax.data import loader
 from vidjax.nn.params import Params
 
@@ -32,6 +33,11 @@ class Preview:
     self._pipe: pipelines.Pipeline | None = None
     if config.sample_every_steps and config.task != "diffusion":
       raise ValueError(f"sample_every_steps must be 0 for task {config.task!r}: it cannot sample")
+    if config.sample_every_steps and (scores := MODES[config.conditioning.mode].scores):
+      raise ValueError(
+        f"sample_every_steps must be 0 for mode {config.conditioning.mode!r}: previews do not know"
+        f" the {scores[0]} of a window; run `vidjax sample` on checkpoints"
+      )
     if config.sample_every_steps and jax.process_count() > 1:
       raise ValueError(
         "sample_every_steps must be 0 with several processes: run `vidjax sample` on checkpoints"
@@ -53,7 +59,7 @@ class Preview:
     scale = config.conditioning.motion_bucket_scale
     clips = self._pipe.generate(
       pipelines.Request(
-        images_NHWC=real_NTHWC[:, 0] if config.conditioning.mode == "image_to_video" else None,
+        **requests.given_frames(config.conditioning.mode, real_NTHWC),
         prompts=[w.caption for w in windows],
         seeds=range(_CLIPS),
         motion_bucket_id=[min(255.0, w.motion_score * scale) for w in windows],

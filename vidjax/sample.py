@@ -3,13 +3,16 @@
   vidjax sample --model=DIR --image=photo.png --out=clip.mp4
   vidjax sample --model=DIR --prompt="a red car" --num_samples=4 --out=clips.mp4
   vidjax sample --model=DIR --prompt_file=prompts.txt --out=clips/all.mp4 --sampler=dpmpp_2m
+  vidjax sample --model=DIR --image=first.png --last_image=last.png --out=clip.mp4
+  vidjax sample --model=DIR --video=slow.mp4 --out=smooth.mp4
 
 --out ends in .mp4, .webm or .gif, in / for a folder of frames, or, for image models, in .png. With
 `x.mp4` come `x.json` with every setting, from which the clip can be made again, and `x.png`, a
 contact sheet. Several samples are `x_0000.mp4`, `x_0001.mp4` and so on, sample i with seed
 `--seed + i`; what is there already with the same settings is not made again, so that an interrupted
 batch goes on where it was. An image of another shape than the clip's is scaled to cover it, and
-what is outside the middle is cut.
+what is outside the middle is cut. The last two are for a model of interpolation: the frames between
+two, and between each two neighbours of a clip, whose frame rate rises.
 Exit codes: 0 done; 2 bad flag, image or model; 4 checkpoint; 7 disk full; 130 interrupted.
 """
 
@@ -21,11 +24,10 @@ from typing import Any
 from absl import flags
 import jax
 import numpy as np
-import PIL.Image
 
-from vidjax import command, render, requests, storage
+from vidjax import command, frame_rate, pictures, render, requests, storage
 from vidjax import pipeline as pipelines
-from vidjax.data import transforms
+from vidjax.conditioning.modes import MODES
 from vidjax.encoders import tokenizers
 from vidjax.observe import console
 
@@ -42,30 +44,6 @@ class _Clip:
   prompt: str | None
 
 
-def read_image(path: str, height: int, width: int) -> np.ndarray:
-  """An image file as (H, W, 3) float32 in [0, 1], scaled to cover and centre-cropped.
-
-  Raises:
-    ValueError: the file is missing or no image.
-  """
-  if not storage.Path(path).is_file():
-    raise ValueError(f"--image={path}: there is no such file")
-  try:
-    picture = PIL.Image.open(io.BytesIO(storage.read_bytes(path))).convert("RGB")
-  except (PIL.UnidentifiedImageError, OSError) as error:
-    raise ValueError(f"--image={path} cannot be read as an image: {error}") from error
-  kept = min(picture.width / picture.height, width / height) / max(
-    picture.width / picture.height, width / height
-  )
-  if kept < 0.99:
-    console.line(
-      f"{path} is {picture.width}x{picture.height}: scaled to cover {width}x{height}, the middle"
-      f" {kept:.0%} are kept"
-    )
-  cropped = transforms.cover_crop(np.asarray(picture)[None], height, width)[0]
-  return cropped.astype(np.float32) / 255.0
-
-
 def main() -> None:
   """The verb: see the module's text."""
   _check_flags()
@@ -74,19 +52,22 @@ def main() -> None:
   clips = _clips()
   common = _common(pipe)
   _say_what_is_cut(pipe, clips)
+  if _FLAGS.video is not None:
+    _check_video_flags(pipe, len(clips))
   due = [c for c in clips if _FLAGS.save_array or not _is_done(c, _settings(common, pipe, c))]
   if len(due) < len(clips):
     console.line(f"{len(clips) - len(due)} of {len(clips)} clips are there already")
-  given = _given(common, len(clips))
+  given, start_noise = _given(pipe, common), _start_noise(len(clips))
   size = _FLAGS.batch_size or jax.local_device_count()
+  fps = common.fps or pipe.config.data.fps
   arrays = []
   with console.Progress("sampling", total=len(due)) as progress:
     for start in range(0, len(due), size):
       part = due[start : start + size]
-      request = _request(common, part, given)
-      made = pipe.generate(request)
+      request = _request(common, part, given, start_noise)
+      made = _raised(pipe, request, size) if _FLAGS.video else pipe.generate(request)
       for clip, video_THWC in zip(part, made, strict=True):
-        _write(clip, video_THWC, request.fps or pipe.config.data.fps)
+        _write(clip, video_THWC, fps)
         storage.write_json(clip.path.with_suffix(".json"), _settings(common, pipe, clip))
         console.line(str(clip.path))
       arrays += [made] if _FLAGS.save_array else []
@@ -108,6 +89,38 @@ def _check_flags() -> None:
   if not _FLAGS.out.endswith("/") and suffix not in (*render.VIDEO_SUFFIXES, ".png"):
     known = ", ".join(render.VIDEO_SUFFIXES)
     raise ValueError(f"--out={_FLAGS.out}: end the name in {known}, .png (images) or / (frames)")
+
+
+def _check_video_flags(pipe: pipelines.Pipeline, clips: int) -> None:
+  mode = pipe.config.conditioning.mode
+  if len(MODES[mode].images) < 2:
+    raise ValueError(
+      f"--video: raising a frame rate takes a model of interpolation, that in {pipe.origin} was"
+      f" trained for {mode!r}"
+    )
+  for name in ("image", "last_image", "noise", "image_noise"):
+    if getattr(_FLAGS, name) is not None:
+      raise ValueError(f"--video and --{name}: give one of them")
+  if clips != 1:
+    raise ValueError(f"--video: one clip is made of it, not {clips} (--num_samples, --prompt_file)")
+
+
+def _raised(pipe: pipelines.Pipeline, request: pipelines.Request, batch_size: int) -> np.ndarray:
+  """The clip of --video with more frames, (1, T, H, W, 3)."""
+  assert request.height is not None
+  assert request.width is not None
+  frames_KHWC, own_fps = pictures.read_clip("video", _FLAGS.video, request.height, request.width)
+  video_THWC = frame_rate.raised(
+    pipe.generate, request, frames_KHWC, seed=request.seeds[0], batch_size=batch_size
+  )
+  same_speed = own_fps * (len(video_THWC) - 1) / (len(frames_KHWC) - 1)
+  fps = request.fps or pipe.config.data.fps
+  if abs(fps / same_speed - 1) > 0.01:
+    console.line(
+      f"{_FLAGS.video} has {own_fps:g} frames per second: at {fps:g} the result plays"
+      f" {fps / same_speed:.2g} times as fast, at --fps={same_speed:g} as it was"
+    )
+  return video_THWC[None]
 
 
 def _clips() -> list[_Clip]:
@@ -162,6 +175,7 @@ def _common(pipe: pipelines.Pipeline) -> pipelines.Request:
     fps=_FLAGS.fps,
     motion_bucket_id=_FLAGS.motion_bucket_id,
     noise_aug_strength=_FLAGS.noise_aug_strength,
+    elevation=_FLAGS.elevation,
     sampler=_FLAGS.sampler,
     schedule=_FLAGS.schedule,
     steps=_FLAGS.steps,
@@ -169,46 +183,52 @@ def _common(pipe: pipelines.Pipeline) -> pipelines.Request:
     max_guidance=_FLAGS.max_guidance,
     guidance_interval=interval,
     guidance_rescale=_FLAGS.guidance_rescale,
+    temporal_guidance=_FLAGS.temporal_guidance,
     decode_chunk=_FLAGS.decode_chunk,
   )
-  frames = 1 if (_FLAGS.mode or pipe.config.conditioning.mode) == "text_to_image" else 0
-  if _FLAGS.out.lower().endswith(".png") and not frames:
+  if _FLAGS.out.lower().endswith(".png") and not MODES[pipe.config.conditioning.mode].stills:
     raise ValueError(
       f"--out={_FLAGS.out}: this model makes video; for single frames write --out=DIR/"
     )
   return request
 
 
-def _given(common: pipelines.Request, clips: int) -> dict[str, np.ndarray]:
-  """Arrays in the files that the flags name: `image`, `image_noise`, and `noise` of all clips."""
+def _given(pipe: pipelines.Pipeline, common: pipelines.Request) -> dict[str, np.ndarray]:
+  """What the flags name files for and all clips share, by the fields of a request."""
   found = {}
-  if _FLAGS.image:
-    assert common.height is not None
-    assert common.width is not None
-    found["image"] = read_image(_FLAGS.image, common.height, common.width)
+  for flag, field in (("image", "images_NHWC"), ("last_image", "last_images_NHWC")):
+    if path := getattr(_FLAGS, flag):
+      assert common.height is not None
+      assert common.width is not None
+      found[field] = pictures.read_image(flag, path, common.height, common.width)
   if _FLAGS.image_noise:
-    found["image_noise"] = _read_array(_FLAGS.image_noise)
-  if _FLAGS.noise:
-    found["noise"] = _read_array(_FLAGS.noise)
-    if len(found["noise"]) != clips:
-      rows = len(found["noise"])
-      raise ValueError(f"--noise={_FLAGS.noise} holds noise for {rows} clips, not {clips}")
+    found[MODES[pipe.config.conditioning.mode].noise] = _read_array(_FLAGS.image_noise)
+  return found
+
+
+def _start_noise(clips: int) -> np.ndarray | None:
+  """The array of --noise, with a row for each clip."""
+  if not _FLAGS.noise:
+    return None
+  found = _read_array(_FLAGS.noise)
+  if len(found) != clips:
+    raise ValueError(f"--noise={_FLAGS.noise} holds noise for {len(found)} clips, not {clips}")
   return found
 
 
 def _request(
-  common: pipelines.Request, clips: Sequence[_Clip], given: dict[str, np.ndarray]
+  common: pipelines.Request,
+  clips: Sequence[_Clip],
+  given: dict[str, np.ndarray],
+  start_noise: np.ndarray | None,
 ) -> pipelines.Request:
-  def for_each(name: str) -> np.ndarray | None:
-    return np.repeat(given[name][None], len(clips), axis=0) if name in given else None
-
   prompts = [clip.prompt for clip in clips if clip.prompt is not None]
   negative = _FLAGS.negative_prompt
+  numbers = [clip.number for clip in clips]
   return dataclasses.replace(
     common,
-    images_NHWC=for_each("image"),
-    image_noise_NHWC=for_each("image_noise"),
-    noise_NThwC=given["noise"][[clip.number for clip in clips]] if "noise" in given else None,
+    **{field: np.repeat(value[None], len(clips), axis=0) for field, value in given.items()},
+    noise_NThwC=None if start_noise is None else start_noise[numbers],
     prompts=prompts or None,
     negative_prompts=None if negative is None else [negative] * len(clips),
     seeds=[clip.seed for clip in clips],
@@ -230,11 +250,11 @@ def _write(clip: _Clip, video_THWC: np.ndarray, fps: float) -> None:
 
 def _settings(common: pipelines.Request, pipe: pipelines.Pipeline, clip: _Clip) -> dict[str, Any]:
   """Everything that a clip depends on."""
-  arrays = ("images_NHWC", "noise_NThwC", "image_noise_NHWC", "seeds", "prompts")
+  of_clip = ("seeds", "prompts", "negative_prompts")
   plain = {
     field.name: getattr(common, field.name)
     for field in dataclasses.fields(common)
-    if field.name not in (*arrays, "negative_prompts")
+    if field.name not in of_clip and "_N" not in field.name  # arrays, whose files are named below
   }
   interval = plain["guidance_interval"]
   return plain | {
@@ -242,6 +262,8 @@ def _settings(common: pipelines.Request, pipe: pipelines.Pipeline, clip: _Clip) 
     "model": _FLAGS.model,
     "origin": pipe.origin,
     "image": _FLAGS.image,
+    "last_image": _FLAGS.last_image,
+    "video": _FLAGS.video,
     "prompt": clip.prompt,
     "negative_prompt": _FLAGS.negative_prompt,
     "noise": _FLAGS.noise,
@@ -273,12 +295,15 @@ def define_flags() -> None:
   flags.DEFINE_string("prompt_file", None, "Text file, one prompt a line.")
   flags.DEFINE_string("negative_prompt", None, "What guidance leads away from.")
   flags.DEFINE_string("image", None, "First frame: png, jpg or webp.")
+  flags.DEFINE_string("last_image", None, "Last frame, for interpolation.")
+  flags.DEFINE_string("video", None, "Clip whose frame rate a model of interpolation raises.")
   flags.DEFINE_integer("num_frames", None, "Frames of the clip.")
   flags.DEFINE_integer("height", None, "Pixels.")
   flags.DEFINE_integer("width", None, "Pixels.")
   flags.DEFINE_float("fps", None, "Real frame rate of the clip.")
   flags.DEFINE_float("motion_bucket_id", 127.0, "How much moves, 0 to 255.")
   flags.DEFINE_float("noise_aug_strength", default.noise_aug_strength, "Noise on the image, sigma.")
+  flags.DEFINE_float("elevation", None, "Degrees of the camera above the horizon, for multi_view.")
   flags.DEFINE_string("sampler", default.sampler, "euler, heun, ddim, dpmpp_2m, unipc, ...")
   flags.DEFINE_string(
     "schedule", None, "karras, exponential, uniform; trailing, leading, linspace."
@@ -290,13 +315,18 @@ def define_flags() -> None:
   )
   flags.DEFINE_list("guidance_interval", None, "LOW,HIGH: guide only at these noise levels.")
   flags.DEFINE_float("guidance_rescale", 0.0, "0 to 1, against overexposure.")
+  flags.DEFINE_float(
+    "temporal_guidance", None, "Above 1: smoother motion, below: flicker. Half as much work again."
+  )
   flags.DEFINE_integer("decode_chunk", default.decode_chunk, "Frames decoded at once.")
   flags.DEFINE_integer("num_samples", 1, "How many clips, of each prompt.")
   flags.DEFINE_integer("batch_size", None, "Clips made at once; default: one on each device.")
   flags.DEFINE_integer("seed", 0, "Seed of the first clip.")
   flags.DEFINE_enum("params", "ema", ["ema", "raw"], "Which weights of a workdir.")
   flags.DEFINE_string("noise", None, "Start noise: .npy float32 (N, T, h, w, C).")
-  flags.DEFINE_string("image_noise", None, "Noise on the image: .npy (H, W, 3).")
+  flags.DEFINE_string(
+    "image_noise", None, "Noise on the image: .npy (H, W, 3), or (2, h, w, C) of latents."
+  )
   flags.DEFINE_string("save_array", None, "Also write .npy (N, T, H, W, 3) in [0, 1].")
 
 

@@ -15,12 +15,16 @@ from vidjax.data import video
 from vidjax.encoders import tokenizers
 from vidjax.observe import writers
 
+# Frames of the clips that the commands make, of models of four frames.
+CLIPS = {"clip.mp4": 4, "between.mp4": 4, "smooth.mp4": 10}
+
 
 def commands(repo_root: pathlib.Path) -> list[str]:
-  """The commands of README's section on scale, as they stand there."""
+  """The commands of the documents that are run here, in their order."""
   import documented_commands
 
-  return [c for c in documented_commands.RUN_BY if c.startswith("vidjax ")]
+  here = "tests/e2e/test_job.py::test_documented_commands_run"
+  return [c for c, where in documented_commands.RUN_BY.items() if where == here]
 
 
 @pytest.fixture
@@ -35,6 +39,7 @@ def place(job, videos, tmp_path, repo_root, monkeypatch):
   from vidjax import render
 
   render.write_png("IMAGE_FILE", frame)
+  render.write_png("LAST_FRAME", frame[::-1])
   (tmp_path / "PROMPTS").write_text("a square\na wall\n")
   return tmp_path
 
@@ -55,6 +60,8 @@ def test_documented_commands_run(place, repo_root):
     run_vidjax(verb, *arguments, *flags)
   assert tokenizers.load("TOKENIZER").length == 128
   assert (place / "clip.mp4").stat().st_size > 0
+  frames = {name: video.probe((place / name).read_bytes()).num_frames for name in CLIPS}
+  assert frames == CLIPS
   note = json.loads((place / "clip.json").read_text())
   assert (note["steps"], note["seed"], note["image"]) == (2, 0, "IMAGE_FILE")
   assert (place / "EXPORT" / "model_index.json").exists()

@@ -39,6 +39,7 @@ def test_a_batch_of_prompts_goes_on_where_it_was(job, tmp_path):
     "--schedule=exponential",
     "--guidance_interval=0.1,100",
     "--guidance_rescale=0.5",
+    "--temporal_guidance=1.2",
     f"--out={tmp_path}/out/x.webm",
     *SMALL,
   )
@@ -51,6 +52,7 @@ def test_a_batch_of_prompts_goes_on_where_it_was(job, tmp_path):
   assert [note["seed"] for note in notes] == [0, 1, 2, 3]
   assert [note["prompt"][:8] for note in notes] == ["a square"] * 2 + ["a very l"] * 2
   assert (notes[0]["sampler"], notes[0]["negative_prompt"]) == ("dpmpp_2m_sde", "a circle")
+  assert notes[0]["temporal_guidance"] == 1.2
 
   before = (out / "x_0000.webm").read_bytes()
   (out / "x_0002.json").unlink()

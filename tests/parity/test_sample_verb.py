@@ -28,7 +28,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 FRAMES, HEIGHT, WIDTH, STEPS = 4, 32, 48, 25
 FPS, BUCKET, STRENGTH, GUIDANCE = 9, 60, 0.1, (1.5, 4.0)
-FRAME = 2e-3  # largest |ours - theirs| of a pixel in [0, 1], as a share of the brightest
+FRAME = 1e-4  # largest |ours - theirs| of a pixel in [0, 1], as a share of the brightest
+EFFECT = 1e-2  # by how much a pixel moves at least with whatever a clip is asked for with
 PROMPT, NEGATIVE = "a red car crosses the bridge", "blurred, dark"
 VAE = vae.VAEConfig(block_out_channels=(32, 32), use_post_quant_conv=False, scaling_factor=0.7)
 LATENT = (HEIGHT // VAE.downsampling, WIDTH // VAE.downsampling, VAE.latent_channels)
@@ -96,7 +97,7 @@ def all_counts(folder, changes, **common):
   plain = pipe(**common)
   for name, value in changes.items():
     moved = np.abs(pipe(**{**common, name: value}) - plain).max()
-    assert moved > 5 * FRAME, f"{name} has no effect: {moved:.1e}"
+    assert moved > EFFECT, f"{name} has no effect: {moved:.1e}"
 
 
 @pytest.mark.slow
@@ -133,7 +134,7 @@ def test_image_to_video(record, tmp_path):
     output_type="np",
   ).frames[0]
   assert theirs.std() > 0.05
-  assert np.abs(theirs[1:] - theirs[:-1]).max() > 5 * FRAME, "all frames are equal"
+  assert np.abs(theirs[1:] - theirs[:-1]).max() > EFFECT, "all frames are equal"
   ours = sampled(
     tmp_path,
     image=tmp_path / "first.png",
@@ -206,7 +207,7 @@ def test_text_to_video(record, tmp_path, negative):
     x = scheduler.step(without + scales * (with_text - without), t, x).prev_sample
   theirs = decoded(tmp_path, x[0])
   assert theirs.std() > 0.05
-  assert np.abs(theirs[1:] - theirs[:-1]).max() > 5 * FRAME, "all frames are equal"
+  assert np.abs(theirs[1:] - theirs[:-1]).max() > EFFECT, "all frames are equal"
 
   flags = {} if negative is None else {"negative_prompt": negative}
   ours = sampled(tmp_path, prompt=PROMPT, **flags)

@@ -30,6 +30,18 @@ RUN_BY = {
   ),
   "vidjax sample --model=HIGHRES --image=IMAGE_FILE --sampler=dpmpp_2m --steps=12"
   " --out=clip.webm": f"{_JOB}::test_documented_commands_run",
+  "vidjax train --config=configs/svd/interpolation.py:tiny --workdir=BETWEEN"
+  " --config.data.path=CLIPS/shards --config.encoders.vae=VAE"
+  " --config.init_from=HIGHRES": f"{_JOB}::test_documented_commands_run",
+  "vidjax sample --model=BETWEEN --image=IMAGE_FILE --last_image=LAST_FRAME --out=between.mp4": (
+    f"{_JOB}::test_documented_commands_run"
+  ),
+  "vidjax sample --model=BETWEEN --video=clip.mp4 --fps=16 --out=smooth.mp4": (
+    f"{_JOB}::test_documented_commands_run"
+  ),
+  "vidjax sample --model=ORBITS --image=IMAGE_FILE --elevation=10 --out=orbit.mp4": (
+    "tests/e2e/test_sample_modes.py::test_an_orbit_is_made_as_the_guide_says"
+  ),
   "vidjax evaluate --protocol=demo --data=CLIPS/shards --model=HIGHRES --out=EVAL": (
     f"{_JOB}::test_documented_commands_run"
   ),

@@ -3,6 +3,8 @@ import pathlib
 import pytest
 
 from vidjax import config as configs
+from vidjax import denoising
+from vidjax.conditioning.modes import MODES
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[2] / "configs").glob("*/*.py"))
 TRAINING = [p for p in CONFIGS if p.parent.name in ("svd", "autoencoder")]
@@ -40,10 +42,12 @@ def test_variants_apply_left_to_right():
 
 
 def test_paper_figures_of_the_stages():
-  """SVD App. D.2-D.4: iterations, batch, learning rate, noise distribution."""
+  """SVD App. D.2-D.6: iterations, batch, learning rate, noise distribution, size."""
   expected = {
     "video_lowres": (150_000, 1536, 1e-4, -1.2, 1.0, 256, 384),
     "image_to_video": (50_000, 768, 3e-5, 0.7, 1.6, 320, 576),
+    "interpolation": (10_000, 256, 1e-4, 1.0, 1.2, 576, 1024),
+    "multi_view": (12_000, 16, 1e-5, 1.0, 1.6, 576, 576),
     "video_highres": (50_000, 768, 3e-5, 1.0, 1.6, 576, 1024),
   }
   for path in TRAINING:
@@ -51,7 +55,21 @@ def test_paper_figures_of_the_stages():
       c = configs.load(f"{path}:paper", [PATH])
       found = (c.total_steps, c.batch_size, c.optimizer.learning_rate)
       found += (c.diffusion.p_mean, c.diffusion.p_std, c.data.height, c.data.width)
-      assert found == expected[path.stem]
+      assert found == expected.pop(path.stem)
+  assert not expected
+
+
+@pytest.mark.parametrize(("mode", "frames"), [("interpolation", 5), ("multi_view", 21)])
+def test_modes_of_a_fixed_length_have_it_by_default(mode, frames):
+  path = next(p for p in TRAINING if p.stem == mode)
+  for variant in ("", "paper", "tiny"):
+    config = configs.load(f"{path}:{variant}", [PATH, "encoders.vae=random:tiny"])
+    assert (config.conditioning.mode, config.data.num_frames) == (mode, frames)
+    shape = denoising.unet_config(config)
+    assert shape.in_channels == MODES[mode].in_channels(shape.out_channels)
+    assert shape.vector_size == MODES[mode].vector_size
+    latents = (config.data.height // 8, config.data.width // 8)
+    assert shape.mask_embedding == (latents if MODES[mode].mask else ())
 
 
 @pytest.mark.parametrize(

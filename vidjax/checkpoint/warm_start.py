@@ -3,8 +3,8 @@
 Stages differ by layers and by input channels. A layer that the source lacks gets fresh
 values; new temporal layers are built so that these make them the identity, and the network starts
 out computing what it did. New input channels (the conditioning image, concatenated after the
-latents) get zero weights, and so change nothing at first either (as in Emu Video,
-arXiv:2311.10709, section 3.3).
+latents, or another number in the condition's vector) get zero weights, and so change nothing at
+first either (as in Emu Video, arXiv:2311.10709, section 3.3).
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,8 @@ from vidjax import lazy
 from vidjax.checkpoint.layout import shorten
 from vidjax.errors import CheckpointError
 
-_WIDENED = ("conv_in.kernel",)  # (..., C_in, C_out): may grow in C_in
+# (..., C_in, C_out), may grow in C_in: more latents, more numbers in the condition's vector.
+_WIDENED = ("conv_in.kernel", "add_embedding.linear_1.kernel")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,8 @@ A batch is a dict:
   clip_ids, captions: list of str; window_start_s: list of float (seconds into the clip).
   images: where rows of each batch are pictures, those as a batch of their own, with T = 1.
   sample_ids_hash: str, of the global batch: equal on every host and for every number of hosts.
-  rejected: list of (clip, error), clips that were replaced; the loader makes `rejected_clips` of it,
-    their number since it started.
+  rejected: list of (clip, error), clips that were replaced; the loader makes `rejected_clips` of
+    it, their number since it started.
 
 Legend: B batch (rows of this host), T frames, H W pixels, C colours (RGB), L tokens.
 """

@@ -49,6 +49,13 @@ def load_vae(spec: str) -> Encoder[vae.VAEConfig]:
   return Encoder(config, vae.describe(config), values)
 
 
+def vae_downsampling(spec: str) -> int:
+  """Pixels per latent of the autoencoder in `spec`, see `load_vae`; no weights are made or read."""
+  if spec == RANDOM_TINY:
+    return vae.PRESETS["tiny"].downsampling
+  return layouts.open_network("vae", _folder("vae", spec))[0].downsampling
+
+
 def load_text(spec: str) -> Encoder[text.TextConfig]:
   """The text encoder in `spec`: a transformers folder, a Stability file, or "random:tiny".
 
@@ -138,6 +145,11 @@ class Bound:
     """What raw latents are multiplied with before diffusion."""
     return self.modules["vae"].config.scaling_factor
 
+  def latent_shape(self, height: int, width: int) -> tuple[int, int, int]:
+    """(h, w, Z) of frames of `height` x `width` pixels."""
+    config = self.modules["vae"].config
+    return height // config.downsampling, width // config.downsampling, config.latent_channels
+
   def encode_video(self, video_BTHWC: jax.Array, keys_B: jax.Array) -> jax.Array:
     """Scaled latents (B, T, h, w, Z), drawn from the encoder's Gaussians with one key a clip."""
     return self.modules["vae"].encode_sample(video_BTHWC, keys_B) * self.scaling_factor
@@ -159,18 +171,17 @@ class Bound:
     return self.modules["image"](image_BHWC)
 
 
-def load(config: EncodersConfig, mode: str) -> Frozen:
-  """Loads what `mode` needs: the autoencoder, and the image or the text encoder.
+def load(config: EncodersConfig, condition: str) -> Frozen:
+  """Loads the autoencoder, and the encoder of the condition: "text" or "image".
+
+  Which one a mode needs is said in `vidjax.conditioning.modes`.
 
   Raises:
     ValueError: an encoder that is needed is not named in the config, or not there.
   """
-  encoders: dict[str, Encoder[Any]] = {"vae": load_vae(config.vae)}
-  if mode == "image_to_video":
-    encoders["image"] = load_image(config.image)
-  else:
-    encoders["text"] = load_text(config.text)
-  return Frozen(encoders)
+  assert condition in ("text", "image"), condition
+  of_condition = load_image(config.image) if condition == "image" else load_text(config.text)
+  return Frozen({"vae": load_vae(config.vae), condition: of_condition})
 
 
 def _folder(kind: str, spec: str) -> str:

@@ -31,8 +31,19 @@ import diffusers
 unet = diffusers.{unet}.from_pretrained("PATH_OF_THIS_FOLDER", subfolder="unet")
 vae = diffusers.{vae}.from_pretrained("PATH_OF_THIS_FOLDER", subfolder="vae")
 ```
-
+"""
+_TEXT_USE = """
 Text enters through `text_encoder`, whose input is described in `tokenizer/tokenizer_config.json`.
+"""
+_IMAGE_USE = """
+Given frames enter through `image_encoder` (one token each), and as latents of the autoencoder that
+are not multiplied by its scaling factor, after the noisy latents on the channels. The numbers of
+the condition are {numbers}.
+"""
+_STAND_IN_USE = """
+The last input channel is 1 on frames that are given. On the others the latents before it are those
+in `unet/mask_embedding.safetensors`, (height, width, channels), which diffusers does not read: put
+them there.
 """
 _CONTINUOUS_USE = """\
 The UNet predicts v of x = latents + sigma * noise; call it with x / sqrt(sigma^2 + 1) and with
@@ -44,6 +55,7 @@ With generative-models: name `{file}` as `ckpt_path` in {config}. All tensors of
 sampling runs are in it; a message about missing keys of `conditioner.embedders.3.encoder.decoder`
 and of the text half of the image embedder is expected, for nothing of them is run.
 """
+_NUMBERS = ("fps - 1", "the motion bucket", "sigma of the noise on given frames", "the elevation")
 _SVD_YAML = "`scripts/sampling/configs/svd.yaml`"
 _OTHER_YAML = "a copy of its config for the model that has this shape"
 
@@ -86,6 +98,7 @@ def diffusers_use(
   pipeline: str | None,
   folders: Mapping[str, str],
   generation: Generation,
+  parts: Parts,
   *,
   continuous: bool,
 ) -> str:
@@ -95,10 +108,16 @@ def diffusers_use(
     pipeline: diffusers class that loads the folder; None if there is none.
     folders: class of each sub-folder.
     generation: what the model makes.
+    parts: its networks.
     continuous: whether the UNet takes EDM's noise levels.
   """
   if pipeline is None:
     use = _PARTS_USE.format(unet=folders["unet"], vae=folders["vae"])
+    shape = parts["unet"][0]
+    use += _TEXT_USE if "text" in parts else ""
+    if "image" in parts:
+      use += _IMAGE_USE.format(numbers=", ".join(_NUMBERS[: shape.vector_size]))
+    use += _STAND_IN_USE if shape.mask_embedding else ""
     return use + (_CONTINUOUS_USE if continuous else "")
   values = dataclasses.asdict(generation)
   return _VIDEO_USE.format(

@@ -29,6 +29,10 @@ _UNET_FIXED: dict[str, tuple[Any, ...]] = {
   "attention_type": ("default",),
 }
 
+# diffusers' models do not know the learned stand-in for frames that are not given, and read no key
+# that begins so. It says that a file with the stand-in belongs to the model.
+_STAND_IN = "_mask_embedding"
+
 VIDEO_UNET = "UNetSpatioTemporalConditionModel"
 IMAGE_UNET = "UNet2DConditionModel"
 IMAGE_VAE = "AutoencoderKL"
@@ -58,6 +62,8 @@ def unet_to_json(config: UNetConfig, *, num_frames: int, sample_size: int) -> Js
       f"model.temporal={config.temporal!r} with model.vector_size={config.vector_size}: diffusers'"
       f" {VIDEO_UNET} needs the vector, its {IMAGE_UNET} has none"
     )
+  if config.mask_embedding and not video:
+    raise ValueError("model.mask_embedding is exported with model.temporal='resblock' only")
   suffix = "SpatioTemporal" if video else "2D"
   down = [("CrossAttn" if a else "") + "DownBlock" + suffix for a in config.attention]
   up = [("CrossAttn" if a else "") + "UpBlock" + suffix for a in reversed(config.attention)]
@@ -80,6 +86,7 @@ def unet_to_json(config: UNetConfig, *, num_frames: int, sample_size: int) -> Js
       "addition_time_embed_dim": config.vector_embed_dim,
       "projection_class_embeddings_input_dim": config.vector_size * config.vector_embed_dim,
       "num_frames": num_frames,
+      **({_STAND_IN: list(config.mask_embedding)} if config.mask_embedding else {}),
     }
   return {
     "_class_name": IMAGE_UNET,
@@ -121,6 +128,7 @@ def unet_from_json(values: Mapping[str, Any], where: str) -> UNetConfig:
     temporal="resblock" if video else "none",
     vector_size=values.get("projection_class_embeddings_input_dim", 768) // embed if video else 0,
     vector_embed_dim=embed,
+    mask_embedding=tuple(values.get(_STAND_IN, ())),
   )
 
 

@@ -4,6 +4,7 @@ Neither library is needed: the layout is JSON and safetensors. `vidjax.interop.e
 """
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -17,7 +18,10 @@ from vidjax.nn import params
 
 # Weight files: diffusers and transformers call them differently.
 DIFFUSERS_STEM, TRANSFORMERS_STEM = "diffusion_pytorch_model", "model"
+# Beside a UNet: its stand-in (h, w, C) for frames that are not given, `UNetConfig.mask_embedding`.
+STAND_IN_STEM = "mask_embedding"
 
+T = TypeVar("T")
 Arrays = dict[str, np.ndarray]
 Lazy = dict[str, lazy.LazyArray]
 FOLDERS = {"unet": "unet", "vae": "vae", "text": "text_encoder", "image": "image_encoder"}
@@ -32,7 +36,17 @@ def open_unet(folder: storage.PathLike) -> tuple[unet.UNetConfig, Lazy]:
   """
   config = configs.unet_from_json(*_config(folder))
   network = params.network(lambda rngs: unet.UNet(config, rngs))
-  return config, find(folder, DIFFUSERS_STEM, network.abstract, unet_table(config))
+  common, apart = split_unet(network.abstract)
+  weights = find(folder, DIFFUSERS_STEM, common, unet_table(config))
+  if apart:
+    weights |= find(folder, STAND_IN_STEM, apart, unet_table(config))
+  return config, weights
+
+
+def split_unet(by_name: Mapping[str, T]) -> tuple[dict[str, T], dict[str, T]]:
+  """What diffusers' class of the UNet knows, and what lies in a file of its own beside it."""
+  apart = {name: value for name, value in by_name.items() if name.startswith("mask_embedding.")}
+  return {name: value for name, value in by_name.items() if name not in apart}, apart
 
 
 def open_vae(folder: storage.PathLike) -> tuple[vae.VAEConfig, Lazy]:

@@ -117,7 +117,7 @@ def export_pipeline(
   storage.write_json(root / "model_index.json", index)
 
   folders = {kind: names[1] for kind, names in sorted(classes.items())}
-  use = card.diffusers_use(pipeline, folders, generation, continuous=continuous)
+  use = card.diffusers_use(pipeline, folders, generation, networks, continuous=continuous)
   text = card.model_card("diffusers", use, folders, generation, networks, about or card.About())
   storage.write_text(root / "README.md", text)
   return pipeline
@@ -172,7 +172,10 @@ def write_unet(
 ) -> configs.Json:
   """Writes config and weights of a UNet; returns the config as written."""
   values = configs.unet_to_json(config, num_frames=num_frames, sample_size=sample_size)
-  _write(folder, diffusers.DIFFUSERS_STEM, params, diffusers.unet_table(config), max_shard_bytes)
+  common, apart = diffusers.split_unet(params)
+  _write(folder, diffusers.DIFFUSERS_STEM, common, diffusers.unet_table(config), max_shard_bytes)
+  if apart:
+    _write(folder, diffusers.STAND_IN_STEM, apart, diffusers.unet_table(config))
   storage.write_json(storage.Path(folder) / "config.json", values)
   return values
 

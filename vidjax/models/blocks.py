@@ -19,7 +19,7 @@ from vidjax.nn.attention import Attention
 from vidjax.nn.dense import Dense, FeedForward
 from vidjax.nn.embed import EmbeddingMLP, sinusoid
 from vidjax.nn.init import Keys
-from vidjax.nn.mix import AlphaBlender
+from vidjax.nn.mix import AlphaBlender, ImageOnly, then_over_time
 from vidjax.nn.norm import GroupNorm, LayerNorm
 from vidjax.nn.resblock import ResBlock
 
@@ -58,12 +58,17 @@ class VideoResBlock(nnx.Module):
     )
     self.time_mixer = AlphaBlender(UNET_MIX) if temporal else None
 
-  def __call__(self, x_BTHWC: jax.Array, emb_BE: jax.Array, *, image_only: bool) -> jax.Array:
+  def __call__(self, x_BTHWC: jax.Array, emb_BE: jax.Array, *, image_only: ImageOnly) -> jax.Array:
     """`image_only` skips the temporal part."""
+    temporal, mixer = self.temporal, self.time_mixer
     x_BTHWD = self.spatial(x_BTHWC, emb_BE)
-    if image_only or self.temporal is None or self.time_mixer is None:
+    if temporal is None or mixer is None:
       return x_BTHWD
-    return self.time_mixer(x_BTHWD, self.temporal(x_BTHWD, emb_BE))
+
+    def blended(x_BTHWD: jax.Array) -> jax.Array:
+      return mixer(x_BTHWD, temporal(x_BTHWD, emb_BE))
+
+    return then_over_time(blended, x_BTHWD, image_only=image_only)
 
 
 class CrossAttention(nnx.Module):
@@ -165,19 +170,23 @@ class VideoTransformer(nnx.Module):
     )
     self.time_mixer = AlphaBlender(UNET_MIX) if temporal else None
 
-  def __call__(self, x_BTHWC: jax.Array, contexts: Contexts, *, image_only: bool) -> jax.Array:
+  def __call__(self, x_BTHWC: jax.Array, contexts: Contexts, *, image_only: ImageOnly) -> jax.Array:
     """`image_only` skips the temporal part."""
+    embed, mixer = self.time_pos_embed, self.time_mixer
     batch, frames, height, width, channels = x_BTHWC.shape
     x_BTSC = self.norm(x_BTHWC).reshape(batch, frames, height * width, channels)
     x_BTSC = self.proj_in(x_BTSC)
-    if image_only or self.time_pos_embed is None or self.time_mixer is None:
+    if image_only is True or embed is None or mixer is None:
       for block in self.blocks:
         x_BTSC = block(x_BTSC, contexts)
     else:
       index_TC = sinusoid(jnp.arange(frames), channels).astype(x_BTSC.dtype)
-      position_TC = self.time_pos_embed(index_TC)
+      position_TC = embed(index_TC)
       for block, temporal_block in zip(self.blocks, self.temporal_blocks, strict=True):
         x_BTSC = block(x_BTSC, contexts)
-        mixed_BTSC = temporal_block(x_BTSC + position_TC[None, :, None], contexts)
-        x_BTSC = self.time_mixer(x_BTSC, mixed_BTSC)
+
+        def blended(x_BTSC: jax.Array, layer: TransformerBlock = temporal_block) -> jax.Array:
+          return mixer(x_BTSC, layer(x_BTSC + position_TC[None, :, None], contexts))
+
+        x_BTSC = then_over_time(blended, x_BTSC, image_only=image_only)
     return x_BTHWC + self.proj_out(x_BTSC).reshape(x_BTHWC.shape)

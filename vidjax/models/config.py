@@ -31,6 +31,9 @@ class UNetConfig:
     vector_size: numbers in the condition vector (fps_id, motion_bucket_id, noise_aug_strength); 0
       for none.
     vector_embed_dim: channels of the sinusoid of each number.
+    mask_embedding: latent (height, width) of a learned stand-in for the latents of frames that are
+      not given; () for none. With it the input is noisy latents, latents of the condition, and one
+      channel that is 1 where a frame is given; the model makes this height and width only.
     remat: recompute each block in the backward pass instead of storing what is inside.
     dtype: of the computation; parameters and statistics are float32.
 
@@ -51,6 +54,7 @@ class UNetConfig:
   learned_positions: int = 0
   vector_size: int = 3
   vector_embed_dim: int = 256
+  mask_embedding: tuple[int, ...] = ()
   remat: bool = False
   dtype: str = "float32"
 
@@ -74,6 +78,14 @@ class UNetConfig:
       raise ValueError(
         "model.conv1d_outside_resblocks and model.learned_positions go with"
         " model.temporal='conv1d', not 'resblock'"
+      )
+    if self.mask_embedding and (
+      len(self.mask_embedding) != 2 or self.in_channels != 2 * self.out_channels + 1
+    ):
+      raise ValueError(
+        f"model.mask_embedding={self.mask_embedding} is (height, width) of latents, and goes with"
+        f" model.in_channels = 2 x model.out_channels + 1 = {2 * self.out_channels + 1}, not"
+        f" {self.in_channels}"
       )
     if self.dtype not in ("float32", "bfloat16"):
       raise ValueError(f"model.dtype={self.dtype!r}: use 'float32' or 'bfloat16'")

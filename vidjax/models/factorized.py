@@ -11,6 +11,7 @@ embedding, L context tokens, X channels of a context.
 """
 
 from collections.abc import Sequence
+import functools
 
 from flax import nnx
 import jax
@@ -23,6 +24,7 @@ from vidjax.nn.conv import TemporalConv
 from vidjax.nn.dense import Dense, FeedForward
 from vidjax.nn.embed import Embedding, EmbeddingMLP, sinusoid
 from vidjax.nn.init import Keys
+from vidjax.nn.mix import ImageOnly, then_over_time
 from vidjax.nn.norm import GroupNorm, LayerNorm
 from vidjax.nn.resblock import ResBlock
 
@@ -45,11 +47,13 @@ class FactorizedResBlock(nnx.Module):
     self.temporal_conv1 = TemporalConv(out_channels, out_channels, identity_init=True, rngs=rngs)
     self.temporal_conv2 = TemporalConv(out_channels, out_channels, identity_init=True, rngs=rngs)
 
-  def __call__(self, x_BTHWC: jax.Array, emb_BE: jax.Array, *, image_only: bool) -> jax.Array:
+  def __call__(self, x_BTHWC: jax.Array, emb_BE: jax.Array, *, image_only: ImageOnly) -> jax.Array:
     """`image_only` skips the temporal part."""
-    if image_only:
-      return self.spatial(x_BTHWC, emb_BE)
-    return self.spatial(x_BTHWC, emb_BE, then=(self.temporal_conv1, self.temporal_conv2))
+    first, second = (
+      functools.partial(then_over_time, conv, image_only=image_only)
+      for conv in (self.temporal_conv1, self.temporal_conv2)
+    )
+    return self.spatial(x_BTHWC, emb_BE, then=(first, second))
 
 
 class FactorizedTransformer(nnx.Module):
@@ -85,15 +89,14 @@ class FactorizedTransformer(nnx.Module):
       for _ in range(depth)
     )
 
-  def __call__(self, x_BTHWC: jax.Array, contexts: Contexts, *, image_only: bool) -> jax.Array:
+  def __call__(self, x_BTHWC: jax.Array, contexts: Contexts, *, image_only: ImageOnly) -> jax.Array:
     """`image_only` skips the temporal part."""
     batch, frames, height, width, channels = x_BTHWC.shape
     x_BTSC = self.norm(x_BTHWC).reshape(batch, frames, height * width, channels)
     x_BTSC = self.proj_in(x_BTSC)
     for block, temporal_block in zip(self.blocks, self.temporal_blocks, strict=True):
       x_BTSC = block(x_BTSC, contexts)
-      if not image_only:
-        x_BTSC = temporal_block(x_BTSC)
+      x_BTSC = then_over_time(temporal_block, x_BTSC, image_only=image_only)
     return x_BTHWC + self.proj_out(x_BTSC).reshape(x_BTHWC.shape)
 
 

@@ -14,6 +14,7 @@ from vidjax.models.config import UNetConfig
 from vidjax.models.factorized import FactorizedResBlock, FactorizedTransformer
 from vidjax.nn.conv import TemporalConv
 from vidjax.nn.init import Keys
+from vidjax.nn.mix import ImageOnly, then_over_time
 from vidjax.nn.resample import Downsample, Upsample
 
 
@@ -30,7 +31,7 @@ class DownBlock(nnx.Module):
     self.remat = config.remat
 
   def __call__(
-    self, x_BTHWC: jax.Array, emb_BE: jax.Array, contexts: Contexts, *, image_only: bool
+    self, x_BTHWC: jax.Array, emb_BE: jax.Array, contexts: Contexts, *, image_only: ImageOnly
   ) -> tuple[jax.Array, list[jax.Array]]:
     """Returns the result and what the way up reads: each layer's output, finest first."""
     outputs = []
@@ -56,7 +57,7 @@ class MidBlock(nnx.Module):
     self.remat = config.remat
 
   def __call__(
-    self, x_BTHWC: jax.Array, emb_BE: jax.Array, contexts: Contexts, *, image_only: bool
+    self, x_BTHWC: jax.Array, emb_BE: jax.Array, contexts: Contexts, *, image_only: ImageOnly
   ) -> jax.Array:
     """`image_only` skips the temporal layers."""
     x_BTHWC = _run(self.remat, self.resnets[0], x_BTHWC, emb_BE, image_only=image_only)
@@ -82,7 +83,7 @@ class UpBlock(nnx.Module):
     contexts: Contexts,
     size: tuple[int, int] | None,
     *,
-    image_only: bool,
+    image_only: ImageOnly,
   ) -> jax.Array:
     """Runs the level.
 
@@ -92,7 +93,7 @@ class UpBlock(nnx.Module):
       emb_BE: embedding of the noise level and the condition vector.
       contexts: see `UNet`.
       size: height and width of the result; None at the finest level.
-      image_only: skips the temporal layers.
+      image_only: see `UNet`.
     """
     layers = _pairs(self.resnets, self.attentions)
     for (resnet, transformer), skip_BTHWC in zip(layers, skips, strict=True):
@@ -110,11 +111,6 @@ def temporal_conv(config: UNetConfig, channels: int, rngs: Keys) -> TemporalConv
   if config.temporal != "conv1d" or not config.conv1d_outside_resblocks:
     return None
   return TemporalConv(channels, channels, identity_init=True, rngs=rngs)
-
-
-def then_over_time(conv: TemporalConv | None, x_BTHWC: jax.Array, *, image_only: bool) -> jax.Array:
-  """Convolves along time where the model does so and frames are a clip."""
-  return x_BTHWC if conv is None or image_only else conv(x_BTHWC)
 
 
 # Epsilons of the residual blocks' group norms are those of diffusers, where the image model has
@@ -174,7 +170,7 @@ def _pairs(resnets: nnx.List, attentions: nnx.List) -> list[tuple]:
   return list(zip(resnets, list(attentions) or [None] * len(resnets), strict=True))
 
 
-def _run(remat: bool, block: Callable[..., jax.Array], *args, image_only: bool) -> jax.Array:
+def _run(remat: bool, block: Callable[..., jax.Array], *args, image_only: ImageOnly) -> jax.Array:
   """Calls `block`, keeping only its inputs for the backward pass if `remat`."""
 
   def call(block, *args):

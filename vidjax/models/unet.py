@@ -18,10 +18,11 @@ import jax.numpy as jnp
 
 from vidjax.models.blocks import Contexts
 from vidjax.models.config import UNetConfig
-from vidjax.models.levels import DownBlock, MidBlock, UpBlock, temporal_conv, then_over_time
+from vidjax.models.levels import DownBlock, MidBlock, UpBlock, temporal_conv
 from vidjax.nn.conv import Conv
-from vidjax.nn.embed import EmbeddingMLP, embed_vector, sinusoid
+from vidjax.nn.embed import EmbeddingMLP, MaskEmbedding, embed_vector, sinusoid
 from vidjax.nn.init import Keys
+from vidjax.nn.mix import ImageOnly, then_over_time
 from vidjax.nn.norm import GroupNorm
 
 PRESETS: dict[str, UNetConfig] = {
@@ -109,6 +110,11 @@ class UNet(nnx.Module):
     self.conv_norm_out = GroupNorm(widths[0], eps=1e-5)
     self.conv_out = Conv(widths[0], config.out_channels, zero_init=True, rngs=rngs)
     self.temporal_conv_out = temporal_conv(config, config.out_channels, rngs)
+    self.mask_embedding = (
+      MaskEmbedding(*config.mask_embedding, config.out_channels, rngs=rngs)
+      if config.mask_embedding
+      else None
+    )
 
   def __call__(
     self,
@@ -117,7 +123,7 @@ class UNet(nnx.Module):
     contexts: Contexts,
     vector_BV: jax.Array | None = None,
     *,
-    image_only: bool = False,
+    image_only: ImageOnly = False,
   ) -> jax.Array:
     """Runs the model.
 
@@ -126,7 +132,8 @@ class UNet(nnx.Module):
       c_noise_B: noise level as the preconditioning gives it, e.g. 0.25 ln sigma.
       contexts: tokens (B, L, X) for each cross-attention, the same for all frames of a clip.
       vector_BV: raw numbers of the condition vector; None for a model without.
-      image_only: skip all temporal layers, so that frames are independent images.
+      image_only: True skips all temporal layers, so that frames are independent images; (B,)
+        booleans do so for the clips that they name, in one program with the others.
 
     Returns:
       y_BTHWD in float32.
@@ -146,6 +153,8 @@ class UNet(nnx.Module):
       emb_BE += self.add_embedding(embed_vector(vector_BV, config.vector_embed_dim).astype(dtype))
 
     # Encoder.
+    if self.mask_embedding is not None:
+      x_BTHWC = self.mask_embedding(x_BTHWC)
     h = self.conv_in(x_BTHWC.astype(dtype))
     h = then_over_time(self.temporal_conv_in, h, image_only=image_only)
     skips = [h]
@@ -171,6 +180,11 @@ def _check_inputs(
     raise ValueError(
       f"the UNet takes (B, T, H, W, {config.in_channels}), not {x_BTHWC.shape}:"
       " check model.in_channels against latents plus condition"
+    )
+  if config.mask_embedding and x_BTHWC.shape[2:4] != config.mask_embedding:
+    raise ValueError(
+      f"latents are {x_BTHWC.shape[2]}x{x_BTHWC.shape[3]}, model.mask_embedding is of"
+      f" {'x'.join(map(str, config.mask_embedding))}: it is learned for one height and width"
     )
   widths = tuple(context.shape[-1] for context in contexts)
   if widths != config.cross_attention_dims:

@@ -1,6 +1,7 @@
-"""Numbers to vectors: noise level, frame index, frame rate, motion bucket, token id.
+"""Numbers to vectors: noise level, frame index, frame rate, motion bucket, token id, a given frame.
 
-B batch, T frames, V numbers of a condition vector, E embedding channels, C channels.
+B batch, T frames, H W height and width, V numbers of a condition vector, E embedding channels,
+C channels.
 """
 
 import math
@@ -40,6 +41,27 @@ class Embedding(nnx.Module):
     if jax.sharding.get_abstract_mesh().empty:
       return table[ids]
     return table.at[ids].get(out_sharding=jax.P(*jax.typeof(ids).sharding.spec, None))
+
+
+class MaskEmbedding(nnx.Module):
+  """A learned picture (H, W, C) in place of the frames that a mask says are not given.
+
+  Small at first, so that it is near the zeros that stand for a dropped condition. Source: z_m of
+  SVD's interpolation model, App. D.5.
+  """
+
+  def __init__(self, height: int, width: int, channels: int, *, rngs: Keys):
+    picture = 0.02 * jax.random.normal(rngs.params(), (height, width, channels))
+    self.embedding = nnx.Param(picture, role="embed")
+
+  def __call__(self, x_BTHWX: jax.Array) -> jax.Array:
+    """Replaces the C channels before the last one where that, the mask, is 0; X > C."""
+    picture_HWC = plan.gather(self.embedding[...]).astype(x_BTHWX.dtype)
+    mask = x_BTHWX.shape[-1] - 1
+    cuts = (mask - picture_HWC.shape[-1], mask)
+    rest, given_BTHWC, mask_BTHW1 = jnp.split(x_BTHWX, cuts, axis=-1)
+    given_BTHWC = jnp.where(mask_BTHW1 > 0, given_BTHWC, picture_HWC[None, None])
+    return jnp.concatenate([rest, given_BTHWC, mask_BTHW1], axis=-1)
 
 
 class EmbeddingMLP(nnx.Module):

@@ -1,10 +1,38 @@
-"""The learned blend of a spatial and a temporal branch."""
+"""Temporal layers on clips and on single images, and the learned blend of both branches."""
+
+from collections.abc import Callable
 
 from flax import nnx
 import jax
 import jax.numpy as jnp
 
 from vidjax.parallel import plan
+
+# Whether a clip is a set of single images, which no temporal layer may join: one answer for all,
+# and then the program holds no other layers than it needs, or one for each clip, (B,) booleans.
+ImageOnly = bool | jax.Array
+
+
+def then_over_time(
+  layer: Callable[[jax.Array], jax.Array] | None, x: jax.Array, *, image_only: ImageOnly
+) -> jax.Array:
+  """`layer(x)` for clips, `x` itself for single images: (B, ...).
+
+  With (B,) booleans the layer runs on all rows. It reads zeros in place of single images, so that
+  what overflows on them does not reach the gradient of its weights: 0 * inf is NaN. Source: the
+  `image_only_indicator` of generative-models' `util.py`, which sets SVD's spatial share to 1.
+
+  Args:
+    layer: keeps the shape of its input; None where the model has none.
+    x: (B, ...).
+    image_only: see `ImageOnly`.
+  """
+  if layer is None or image_only is True:
+    return x
+  if image_only is False:
+    return layer(x)
+  images = image_only.reshape((-1,) + (1,) * (x.ndim - 1))
+  return jnp.where(images, x, layer(jnp.where(images, 0, x)))
 
 
 class AlphaBlender(nnx.Module):

@@ -96,8 +96,12 @@ def test_rescaling_keeps_the_deviation_of_v():
   np.testing.assert_allclose(deviation_of_v(part), mix, rtol=1e-4)
 
 
+def condition(image_only: bool | jax.Array = False) -> Condition:
+  return Condition((normal(2, B, 4, 6),), normal(3, B, 3), normal(4, B, T, H, W, C), image_only)
+
+
 def test_conditions_are_interleaved_as_the_branches_are():
-  some = Condition((normal(2, B, 4, 6),), normal(3, B, 3), normal(4, B, T, H, W, C), False)
+  some = condition()
   none = conditions.drop(some, jnp.zeros(B))
   assert not none.contexts[0].any()
   assert not none.concat.any()
@@ -105,4 +109,39 @@ def test_conditions_are_interleaved_as_the_branches_are():
   both = conditions.interleave([some, none])
   np.testing.assert_array_equal(both.contexts[0][0::2], some.contexts[0])
   np.testing.assert_array_equal(both.concat[1::2], none.concat)
+  assert both.image_only is False
   assert conditions.interleave([some]) is some
+
+
+def test_branches_that_differ_in_temporal_layers_say_so_by_row():
+  clips, images = condition(image_only=False), condition(image_only=True)
+  mixed = condition(image_only=jnp.array([True, False]))
+  assert conditions.interleave([images, images]).image_only is True
+  both = conditions.interleave([clips, images, mixed])
+  np.testing.assert_array_equal(both.image_only, [False, True, True, False, True, False])
+  assert both.contexts[0].shape == (3 * B, 4, 6)
+
+
+@pytest.mark.parametrize("image_only", [True, False, np.array([True, False])])
+def test_programs_are_compiled_for_one_answer_and_read_answers_by_row(image_only):
+  compiled = []
+
+  @jax.jit
+  def run(condition):
+    compiled.append(isinstance(condition.image_only, bool))
+    return jax.tree.map(jnp.asarray, condition)
+
+  for answer in (image_only, image_only ^ True):
+    np.testing.assert_array_equal(run(condition(answer)).image_only, answer)
+  assert compiled == ([True, True] if isinstance(image_only, bool) else [False])
+
+
+def test_parts_of_a_condition_are_dropped_apart():
+  some, keep = condition(), jnp.array([0.0, 1.0])
+  image = conditions.drop(some, keep, ["contexts"])
+  assert not image.contexts[0][0].any()
+  np.testing.assert_array_equal(image.contexts[0][1], some.contexts[0][1])
+  np.testing.assert_array_equal(image.concat, some.concat)
+  text = conditions.drop(some, keep, ["concat"])
+  assert not text.concat[0].any()
+  np.testing.assert_array_equal(text.contexts[0], some.contexts[0])

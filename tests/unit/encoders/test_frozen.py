@@ -1,11 +1,15 @@
 """Frozen encoders: what they give, and what is said when they are not there."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 
+from vidjax.conditioning.modes import MODES
 from vidjax.config import EncodersConfig
 from vidjax.encoders import clip, frozen, tokenizers, vae
+from vidjax.interop import export
 
 TINY = EncodersConfig(vae="random:tiny", text="random:tiny", image="random:tiny")
 
@@ -15,9 +19,23 @@ def draw(seed, *shape):
 
 
 def test_modes_load_what_they_need():
-  assert frozen.load(TINY, "image_to_video").encoders.keys() == {"vae", "image"}
-  assert frozen.load(TINY, "text_to_video").encoders.keys() == {"vae", "text"}
-  assert frozen.load(TINY, "text_to_image").encoders.keys() == {"vae", "text"}
+  of_text = {mode for mode, row in MODES.items() if row.encoder == "text"}
+  assert of_text == {"text_to_image", "text_to_video"}
+  assert frozen.load(TINY, "image").encoders.keys() == {"vae", "image"}
+  assert frozen.load(TINY, "text").encoders.keys() == {"vae", "text"}
+
+
+def test_latents_are_smaller_by_what_is_said_without_loading_them(tmp_path):
+  loaded = frozen.load(TINY, "image")
+  assert frozen.vae_downsampling("random:tiny") == loaded.downsampling
+  config = loaded.encoders["vae"].config
+  config = dataclasses.replace(config, block_out_channels=config.block_out_channels[:2])
+  network = vae.describe(config)
+  params = {name: np.zeros(leaf.shape, np.float32) for name, leaf in network.abstract.items()}
+  export.write_vae(tmp_path, config, params, 8)
+  assert frozen.vae_downsampling(str(tmp_path)) == 2 != loaded.downsampling
+  with pytest.raises(ValueError, match=r"encoders\.vae is empty"):
+    frozen.vae_downsampling("")
 
 
 def test_untrained_weights_are_the_same_every_time():
@@ -27,7 +45,7 @@ def test_untrained_weights_are_the_same_every_time():
 
 
 def test_latents_and_embeddings():
-  loaded = frozen.load(TINY, "image_to_video")
+  loaded = frozen.load(TINY, "image")
   factor, channels = loaded.downsampling, loaded.latent_channels
   height, width = 2 * factor, 3 * factor
   video = draw(0, 2, 3, height, width, 3)

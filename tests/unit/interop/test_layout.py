@@ -9,7 +9,7 @@ import pytest
 
 from vidjax.encoders import clip, frozen, tokenizers, vae
 from vidjax.errors import CheckpointError
-from vidjax.interop import configs, diffusers, export, names
+from vidjax.interop import configs, diffusers, export, names, safetensors
 from vidjax.models.unet import PRESETS, UNet
 from vidjax.nn.params import network
 
@@ -17,6 +17,8 @@ TINY = PRESETS["tiny"]
 IMAGE = dataclasses.replace(
   TINY, in_channels=4, temporal="none", vector_size=0, vector_embed_dim=256
 )
+INTERPOLATION = dataclasses.replace(TINY, in_channels=17, mask_embedding=(2, 3))
+MULTI_VIEW = dataclasses.replace(TINY, vector_size=4)
 GENERATION = export.Generation(num_frames=4, height=16, width=24, fps=4.0)
 
 
@@ -50,7 +52,11 @@ def test_the_config_of_svd_is_that_of_the_release():
   assert values["up_block_types"][0] == "UpBlockSpatioTemporal"
 
 
-@pytest.mark.parametrize("config", [TINY, IMAGE], ids=["video", "image"])
+@pytest.mark.parametrize(
+  "config",
+  [TINY, IMAGE, INTERPOLATION, MULTI_VIEW],
+  ids=["video", "image", "interpolation", "multi_view"],
+)
 def test_unet_survives_the_round_trip_in_shards(tmp_path, config):
   params = unet_weights(config)
   export.write_unet(tmp_path, config, params, 4, 8, max_shard_bytes=1_000_000)
@@ -60,6 +66,30 @@ def test_unet_survives_the_round_trip_in_shards(tmp_path, config):
   assert back.keys() == params.keys()
   for name, value in params.items():
     np.testing.assert_array_equal(back[name], value, err_msg=name)
+
+
+def test_the_stand_in_of_an_interpolation_model_is_not_lost_without_a_word(tmp_path):
+  params = unet_weights(INTERPOLATION)
+  export.write_unet(tmp_path, INTERPOLATION, params, 5, 8)
+  stand_in = safetensors.tensors(tmp_path, "mask_embedding")["mask_embedding.weight"].read()
+  np.testing.assert_array_equal(stand_in, params["mask_embedding.embedding"])
+  (tmp_path / "mask_embedding.safetensors").unlink()
+  with pytest.raises(ValueError, match=r"mask_embedding.safetensors does not exist"):
+    diffusers.load_unet(tmp_path)
+  image = dataclasses.replace(INTERPOLATION, temporal="none", vector_size=0)
+  with pytest.raises(ValueError, match=r"mask_embedding is exported with"):
+    configs.unet_to_json(image, num_frames=1, sample_size=8)
+
+
+@pytest.mark.parametrize("config", [INTERPOLATION, MULTI_VIEW], ids=["interpolation", "multi_view"])
+def test_models_without_a_pipeline_say_how_they_are_used(tmp_path, config):
+  params = unet_weights(config)
+  assert not export.export_pipeline(tmp_path, config, params, encoders("vae", "image"), GENERATION)
+  text = (tmp_path / "README.md").read_text()
+  assert "diffusers has no pipeline for this model" in text
+  assert "text_encoder" not in text
+  assert ("unet/mask_embedding.safetensors" in text) == bool(config.mask_embedding)
+  assert ("the elevation" in text) == (config.vector_size == 4)
 
 
 @pytest.mark.parametrize(

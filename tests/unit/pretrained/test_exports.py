@@ -23,7 +23,7 @@ def test_an_exported_file_holds_the_whole_model(trained, as_file):
     assert loaded.data == DATA
     assert loaded.config.data == TINY.data
     assert loaded.config.conditioning == TINY.conditioning
-  opened = frozen.load(loaded.config.encoders, "image_to_video").encoders
+  opened = frozen.load(loaded.config.encoders, "image").encoders
   for kind, load in (("vae", frozen.load_vae), ("image", frozen.load_image)):
     assert opened[kind].config == load("random:tiny").config
     same(load("random:tiny").params, opened[kind].params)
