@@ -172,6 +172,20 @@ def open_shard(path: str) -> Any:
   return reader
 
 
+def read(path: str, number: int) -> bytes:
+  """Record `number` of a shard.
+
+  Raises:
+    DataError: as `open_shard`, or there is no such record.
+    RuntimeError: the record is damaged.
+  """
+  reader = open_shard(path)
+  if number >= reader.num_records():
+    raise errors.DataError(f"shard {path} has {reader.num_records()} records, no number {number}")
+  (record,) = reader.read([number])
+  return record
+
+
 def _example_class() -> Any:
   """Describes `tf.train.Example` to protobuf under a package of our own.
 

@@ -42,7 +42,7 @@ class LatentSource:
       DataError: the record is none of ours, or of another run.
     """
     shard, row = self._place(number)
-    (data,) = records.open_shard(self.shards[shard]).read([row])
+    data = records.read(self.shards[shard], row)
     record = latents.parse_record(data)
     if record.made_by != self.manifest.digest:
       raise errors.DataError(

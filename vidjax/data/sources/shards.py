@@ -16,11 +16,10 @@ import itertools
 from typing import Any
 
 from absl import logging
-from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 import numpy as np
 
 from vidjax import errors, storage
-from vidjax.data import schema, transforms, video
+from vidjax.data import records, schema, transforms, video
 from vidjax.data.clip import Clip, Listing
 from vidjax.observe import console
 
@@ -49,7 +48,7 @@ class ShardSource:
       DataError: the record is none of ours.
     """
     shard, record = self._place(number)
-    (data,) = _open_shard(self.shards[shard]).read([record])
+    data = records.read(self.shards[shard], record)
     return as_clip(schema.parse_record(data))
 
   def name(self, number: int) -> str:
@@ -174,14 +173,14 @@ def _index_file(folder: str, split: str) -> Any:
 
 def _scan(folder: str, split: str, shards: tuple[str, ...]) -> ShardIndex:
   """Makes the index by reading every record once."""
-  readers = [_open_shard(str(storage.Path(folder) / name)) for name in shards]
+  readers = [records.open_shard(str(storage.Path(folder) / name)) for name in shards]
   counts = tuple(reader.num_records() for reader in readers)
   durations_s, fps = np.full(sum(counts), np.nan), np.full(sum(counts), np.nan)
   sizes = np.zeros((sum(counts), 2), np.int32)
   digest = hashlib.sha256()
-  records = ((reader, i) for reader, n in zip(readers, counts, strict=True) for i in range(n))
+  places = ((reader, i) for reader, n in zip(readers, counts, strict=True) for i in range(n))
   with console.Progress(f"index of {split}", sum(counts)) as progress:
-    for number, (reader, i) in enumerate(records):
+    for number, (reader, i) in enumerate(places):
       try:
         (data,) = reader.read([i])
         digest.update(hashlib.sha256(data).digest())
@@ -194,17 +193,3 @@ def _scan(folder: str, split: str, shards: tuple[str, ...]) -> ShardIndex:
       if number % 1000 == 999:  # a few thousand are read in a second
         progress.update(number + 1)
   return ShardIndex(counts, Listing(durations_s, fps, sizes, digest.hexdigest()))
-
-
-@functools.lru_cache(maxsize=1024)
-def _open_shard(path: str) -> Any:
-  """Opens a shard once in each process (the reader itself may be used from many threads)."""
-  # The reader neither fails nor says anything if the file is missing or is no ArrayRecord.
-  if not storage.Path(path).exists():
-    raise errors.DataError(f"shard {path} does not exist")
-  # Records are read in random order: what follows one of them is not needed next.
-  options = "readahead_buffer_size:0"
-  reader = array_record_module.ArrayRecordReader(storage.cached_copy(path), options)
-  if not reader.ok():
-    raise errors.DataError(f"shard {path} is not an ArrayRecord file, or it is cut short")
-  return reader

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from vidjax import errors, storage
-from vidjax.data import transforms, video
+from vidjax.data import records, transforms, video
 from vidjax.data.clip import Clip, Listing
-from vidjax.data.sources import index, media, records, tfds_features, tfds_plan
+from vidjax.data.sources import index, media, tfds_features, tfds_plan
 from vidjax.data.sources import options as data_options
 
 _OPTIONS = ("video", "image", "caption", "fps")

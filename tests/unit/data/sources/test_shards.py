@@ -92,7 +92,7 @@ def test_index_file_of_other_shards_is_not_believed(tmp_path, records):
   shards.write_index(str(tmp_path), "train")
   os.utime(tmp_path / "shards" / "index-train.npz", (0, 0))
   clip_shards.write_shards(tmp_path, records)  # of the same size: files are filled up
-  shards._open_shard.cache_clear()
+  records.open_shard.cache_clear()
   assert len(shards.load_index(str(tmp_path), "train").listing) == 6
 
 

@@ -14,9 +14,9 @@ import tensorflow_datasets as tfds
 import tfds_sets
 
 from vidjax import errors
-from vidjax.data import pictures, sources, video
+from vidjax.data import pictures, records, sources, video
 from vidjax.data.config import SetConfig
-from vidjax.data.sources import records, tfds_features
+from vidjax.data.sources import tfds_features
 
 RNG = np.random.default_rng(2)
 LENGTHS = (5, 9, 3, 7)
