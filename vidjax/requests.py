@@ -185,7 +185,7 @@ def _check_given(asked: Request, mode: str) -> None:
 _IMAGES = {"images_NHWC": ("an image", "image"), "last_images_NHWC": ("a last image", "last_image")}
 
 
-def given_frames(mode: str, video_NTHWC: np.ndarray) -> dict[str, np.ndarray]:
+def given_frames(mode: str, video_NTHWC: np.ndarray) -> dict[str, Any]:
   """The frames of real clips that a request in this mode is given, by the request's fields."""
   frames = {"images_NHWC": video_NTHWC[:, 0], "last_images_NHWC": video_NTHWC[:, -1]}
   return {name: frames[name] for name in MODES[mode].images}
