@@ -258,9 +258,10 @@ def test_a_model_of_text_or_image_to_video_starts_one_of_interpolation(source_ch
 
 def test_a_model_of_image_to_video_starts_one_of_orbits():
   """The elevation has no effect at first, and the other numbers keep theirs."""
-  network = denoising.make_unet(config_of("multi_view"))
-  source = denoising.make_unet(config_of("image_to_video"))
-  values = weights(source)
+  wide = {"block_out_channels": (64, 64)}  # norms of one channel each would not see the vector
+  network = denoising.make_unet(config_of("multi_view", **wide))
+  source = denoising.make_unet(config_of("image_to_video", **wide))
+  values = weights(source, scale=0.2)
   params, report = warm_start(network.abstract, values, lambda names: {})
   assert report.widened == ("add_embedding.linear_1.kernel",)
   assert not report.fresh

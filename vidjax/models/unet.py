@@ -111,7 +111,7 @@ class UNet(nnx.Module):
     self.conv_out = Conv(widths[0], config.out_channels, zero_init=True, rngs=rngs)
     self.temporal_conv_out = temporal_conv(config, config.out_channels, rngs)
     self.mask_embedding = (
-      MaskEmbedding(*config.mask_embedding, config.out_channels, rngs=rngs)
+      MaskEmbedding(config.mask_embedding, config.out_channels, rngs=rngs)
       if config.mask_embedding
       else None
     )

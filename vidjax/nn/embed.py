@@ -50,7 +50,8 @@ class MaskEmbedding(nnx.Module):
   SVD's interpolation model, App. D.5.
   """
 
-  def __init__(self, height: int, width: int, channels: int, *, rngs: Keys):
+  def __init__(self, size: tuple[int, ...], channels: int, *, rngs: Keys):
+    height, width = size
     picture = 0.02 * jax.random.normal(rngs.params(), (height, width, channels))
     self.embedding = nnx.Param(picture, role="embed")
 
