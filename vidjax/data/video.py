@@ -280,11 +280,10 @@ def _converter(stream: Any, size: tuple[int, int] | None) -> Callable[[av.VideoF
   reformatter = VideoReformatter()
 
   def convert(picture: av.VideoFrame) -> np.ndarray:
-    if size is None:
-      return upright_rgb(picture, stream, reformatter=reformatter)
     width, height = upright_size(picture, stream)
-    height, width = transforms.cover_size((height, width), size)
-    return upright_rgb(picture, stream, (width, height), reformatter=reformatter)
+    if size is not None:
+      height, width = transforms.cover_size((height, width), size)
+    return _rgb(picture, stream, (width, height), reformatter)
 
   return convert
 
@@ -298,11 +297,7 @@ def upright_size(picture: av.VideoFrame, stream: Any) -> tuple[int, int]:
 
 
 def upright_rgb(
-  picture: av.VideoFrame,
-  stream: Any,
-  size: tuple[int, int] | None = None,
-  *,
-  reformatter: VideoReformatter | None = None,
+  picture: av.VideoFrame, stream: Any, size: tuple[int, int] | None = None
 ) -> np.ndarray:
   """Converts a decoded frame to what a player shows, in one pass.
 
@@ -312,34 +307,36 @@ def upright_rgb(
     picture: The frame.
     stream: Its stream, for the shape of a pixel.
     size: (width, height) to scale to, upright; None keeps the upright size.
-    reformatter: Keeps its tables from frame to frame where all frames are alike.
 
   Returns:
-    (H, W, 3) uint8 RGB.
+    (H, W, 3) uint8 RGB, contiguous.
   """
+  size = size or upright_size(picture, stream)
+  return np.ascontiguousarray(_rgb(picture, stream, size, VideoReformatter()))
+
+
+def _rgb(
+  picture: av.VideoFrame, stream: Any, size: tuple[int, int], reformatter: VideoReformatter
+) -> np.ndarray:
+  """`upright_rgb` as a view; `reformatter` keeps its tables from frame to frame."""
   transpose, flip_x, flip_y = _orientation(picture)
-  upright = upright_size(picture, stream)
-  width, height = size or upright
-  method = "AREA" if height <= upright[1] else "BICUBIC"
+  width, height = size
+  method = "AREA" if height <= upright_size(picture, stream)[1] else "BICUBIC"
   if transpose:
     width, height = height, width
   # The scaler's packed RGB halves the colours' resolution and takes twice the time of its planar
   # RGB; without scaling packed RGB is the fast one, and planar RGB wrong at some widths.
   scaled = (width, height) != (picture.width, picture.height)
-  frame_HWC = (
-    (reformatter or VideoReformatter())
-    .reformat(
-      picture, width, height, "gbrp" if scaled else "rgb24", interpolation=method, threads=1
-    )
-    .to_ndarray()
-  )
+  layout = "gbrp" if scaled else "rgb24"
+  frame = reformatter.reformat(picture, width, height, layout, interpolation=method, threads=1)
+  frame_HWC = frame.to_ndarray()
   if transpose:
     frame_HWC = frame_HWC.transpose(1, 0, 2)
   if flip_x:
     frame_HWC = frame_HWC[:, ::-1]
   if flip_y:
     frame_HWC = frame_HWC[::-1]
-  return np.ascontiguousarray(frame_HWC)
+  return frame_HWC
 
 
 def announced_fps(stream: Any) -> float:
