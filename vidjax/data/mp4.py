@@ -120,6 +120,13 @@ def _x264_stream(container: Any, frame_HWC: np.ndarray, crf: int, preset: str) -
     # Macroblock trees save a sixth of the bytes, but with x264's vector code equal frames give
     # other bytes each time at some sizes (64x96 and 128x192 among them).
     "mbtree": "0",
+    # Training shows every sixth frame or so, and three of four frames stored so are of use to no
+    # other: whoever does not show them need not decode them. With the simple entropy code, windows
+    # are read in half the time for a tenth more bytes (benchmarks/results/video_input.md).
+    "bf": "3",
+    "b_strategy": "0",
+    "b-pyramid": "none",
+    "coder": "cavlc",
   }
   stream = container.add_stream("libx264", rate=None, options=options)
   context = stream.codec_context

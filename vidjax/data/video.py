@@ -8,21 +8,22 @@ rotated or mirrored as the container asks, with square pixels.
 Legend: T frames, H W pixels, C channels (RGB).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import dataclasses
 import io
-import math
 import os
 from typing import Any
 
 import av
 import av.error
 import av.stream
+from av.video.reformatter import VideoReformatter
 import numpy as np
 
-# A time stamp and the time asked for reach us through different roundings (time bases, float32).
-TIME_TOLERANCE_S = 1e-4
+from vidjax.data import picked, transforms
+
+TIME_TOLERANCE_S = picked.TIME_TOLERANCE_S
 
 Source = bytes | str | os.PathLike[str]
 
@@ -77,7 +78,8 @@ class FrameReader:
   """Decodes the first video stream of a file from start to end and survives broken packets.
 
   Iterate over it once, inside a `with` block. Errors of single packets are collected, never raised,
-  so that a caller sees every frame that can be had and then decides.
+  so that a caller sees every frame that can be had and then decides. With `conceal`, decoders mend
+  what they can of a broken frame; without, it is an error.
 
   Attributes:
     stream: The PyAV stream, for what the container announces.
@@ -87,12 +89,14 @@ class FrameReader:
     end_s: End time of the last packet read of each stream kind, container clock.
   """
 
-  def __init__(self, source: Source, *, threads: int = 1):
+  def __init__(self, source: Source, *, threads: int = 1, conceal: bool = True):
     self.container = _open(source)
     self.stream = _video_stream(self.container)
     # Data workers and pipeline workers are many already: more threads inside cost 10 to 20 %.
     self.stream.codec_context.thread_count = threads
     self.stream.codec_context.thread_type = "NONE" if threads == 1 else "AUTO"
+    if not conceal:
+      self.stream.codec_context.options = picked.REPORT_DAMAGE
     self._unit_s = _unit_s(self.stream)
     self.errors: list[str] = []
     self.frames_decoded = 0
@@ -109,25 +113,29 @@ class FrameReader:
     origin_s = last_s = None
     step_s = 1 / announced_fps(self.stream)
     for picture in self._pictures():
-      if picture.pts is None:
-        # Some AVI and raw streams have no time stamps: fall back on the announced rate.
+      stamp = self._stamp(picture)
+      if stamp is None:
+        # Raw streams and the last frames of AVI have no time stamps: go on at the same rate.
         time_s = 0.0 if last_s is None else last_s + step_s
       else:
-        absolute_s = picture.pts * self._unit_s
+        absolute_s = stamp * self._unit_s
         if origin_s is None:
           origin_s = absolute_s
         time_s = absolute_s - origin_s
       if last_s is not None and time_s <= last_s:
-        time_s = last_s + min(
-          step_s, 1e-3
-        )  # Equal or falling stamps: keep the order of the frames.
-      shown_s = (picture.duration or 0) * self._unit_s
-      if not shown_s:
-        shown_s = step_s if last_s is None else time_s - last_s
+        time_s = last_s + min(step_s, 1e-3)  # Equal or falling stamps: keep the frames' order.
+      elif last_s is not None:
+        step_s = time_s - last_s
+      shown_s = (picture.duration or 0) * self._unit_s or step_s
       self.end_of_last_s = time_s + shown_s
       yield Frame(self.frames_decoded, time_s, picture)
       last_s = time_s
       self.frames_decoded += 1
+
+  def _stamp(self, picture: av.VideoFrame) -> int | None:
+    # AVI numbers frames in the order of decoding only, and FFmpeg's guess when they are shown is
+    # wrong for B-frames of H.264: the number at which a frame came out of the decoder counts.
+    return picture.dts if self.container.format.name == "avi" else picture.pts
 
   def _pictures(self) -> Iterator[av.VideoFrame]:
     for packet in self._packets():
@@ -201,70 +209,89 @@ def probe(source: Source) -> VideoInfo:
     )
 
 
-def read_frames_at(mp4_bytes: Source, times_s: Sequence[float] | np.ndarray) -> np.ndarray:
+def read_frames_at(
+  mp4_bytes: Source,
+  times_s: Sequence[float] | np.ndarray,
+  size: tuple[int, int] | None = None,
+) -> np.ndarray:
   """Reads the frames shown at the given times.
 
   The frame at time t is the last one whose time stamp is <= t (+ 0.1 ms for rounding); before the
-  first frame it is the first, after the end the last. Decodes from the key frame before the first
-  time up to the last time with one thread and converts the picked frames alone to RGB.
+  first frame it is the first, after the end the last. With one thread, decodes from the key frame
+  before the first time up to the last time, and only what is shown or what other frames need;
+  where the packets do not say reliably what is shown when, everything from the start.
 
   Args:
     mp4_bytes: The bytes of a file, or the path of a local one.
     times_s: (T,) ascending times in seconds from the first frame; repeats are fine.
+    size: (height, width) of the view that the frames are for; None keeps their size.
 
   Returns:
-    (T, H, W, 3) uint8 RGB, upright.
+    (T, H, W, 3) uint8 RGB, upright; scaled to `transforms.cover_size` of `size`, uncut.
 
   Raises:
-    ValueError: no times, or they fall.
+    ValueError: no times, or they fall; or a frame is damaged that is shown or that one needs.
     NoVideoError, av.error.FFmpegError: the file cannot be decoded.
   """
   times_s = np.asarray(times_s, np.float64)
   if times_s.ndim != 1 or not len(times_s) or np.any(np.diff(times_s) < 0):
     raise ValueError(f"times_s must be a non-empty ascending list of seconds, got {times_s}")
-  with contextlib.closing(_open(mp4_bytes)) as container:
-    stream = _video_stream(container)
-    stream.codec_context.thread_count = 1
-    stream.codec_context.thread_type = "NONE"
-    unit_s = _unit_s(stream)
-    origin = stream.start_time or 0
+  # What fails without analysis and with dropped frames may work with the one and without the other.
+  for swift in (True, False):
+    with contextlib.suppress(av.error.FFmpegError):
+      with contextlib.closing(_open(mp4_bytes, analyse=not swift)) as container:
+        stream = _video_stream(container)
+        stream.codec_context.thread_count = 1
+        stream.codec_context.thread_type = "NONE"
+        convert = _converter(stream, size)
+        frames = picked.read(container, stream, times_s, convert, drop=swift)
+        if frames is not None:
+          return np.stack(frames)
+  with FrameReader(mp4_bytes, conceal=False) as reader:
+    return np.stack(_read_from_start(reader, times_s, _converter(reader.stream, size)))
 
-    def stamp(time_s: float) -> int:
-      return origin + math.floor((time_s + TIME_TOLERANCE_S) / unit_s)
 
-    stamps = [stamp(time_s) for time_s in times_s]
-    pictures = _decode_from(container, stream, stamps[0])
-    shown = next(pictures, None)
+def _read_from_start(
+  reader: FrameReader, times_s: np.ndarray, convert: Callable[[av.VideoFrame], np.ndarray]
+) -> list[np.ndarray]:
+  """As `read_frames_at`, from what is decoded alone: decodes every frame up to the last time."""
+  pictures = iter(reader)
+  shown = next(pictures, None)
+  following = next(pictures, None)
+  frames, converted = [], None
+  damaged = shown is not None and shown.picture.is_corrupt
+  for time_s in times_s:
+    while following is not None and following.time_s <= time_s + TIME_TOLERANCE_S:
+      shown, following, converted = following, next(pictures, None), None
+      damaged = shown.picture.is_corrupt or (damaged and not shown.picture.key_frame)
+    if reader.errors:
+      raise ValueError(f"the video is damaged before {time_s:.3f} s: {reader.errors[0]}")
     if shown is None:
       raise ValueError("no frame of the video can be decoded")
-    following = next(pictures, None)
-    frames, picked, picked_rgb = [], None, None
-    for wanted in stamps:
-      while following is not None and (following.pts or 0) <= wanted:
-        shown, following = following, next(pictures, None)
-      if picked is not shown:
-        picked, picked_rgb = shown, upright_rgb(shown, stream)
-      frames.append(picked_rgb)
-    return np.stack(frames)
+    if damaged:
+      raise ValueError(f"the frame shown at {time_s:.3f} s, or one that it needs, is damaged")
+    converted = convert(shown.picture) if converted is None else converted
+    frames.append(converted)
+  return frames
 
 
-def _decode_from(container: Any, stream: Any, stamp: int) -> Iterator[av.VideoFrame]:
-  """Yields frames from the one shown at `stamp` or an earlier one on."""
-  first_stamp = stream.start_time or 0
-  for target in (stamp, stamp - int(2 / _unit_s(stream)), first_stamp):
-    container.seek(max(target, first_stamp), stream=stream, backward=True)
-    pictures = container.decode(stream)
-    first = next(pictures, None)
-    # Indices hold decoding times: with B-frames a seek can land on a key frame shown after `stamp`.
-    if first is not None and ((first.pts or 0) <= stamp or target <= first_stamp):
-      yield first
-      yield from pictures
-      return
+def _converter(stream: Any, size: tuple[int, int] | None) -> Callable[[av.VideoFrame], np.ndarray]:
+  """`upright_rgb` at the size that covers a view; one scaler serves all frames."""
+  reformatter = VideoReformatter()
+
+  def convert(picture: av.VideoFrame) -> np.ndarray:
+    width, height = upright_size(picture, stream)
+    if size is not None:
+      height, width = transforms.cover_size((height, width), size)
+    return _rgb(picture, stream, (width, height), reformatter)
+
+  return convert
 
 
 def upright_size(picture: av.VideoFrame, stream: Any) -> tuple[int, int]:
   """Width and height in square pixels, as shown."""
-  aspect = stream.sample_aspect_ratio or 1
+  # A container that was opened without analysis leaves to the decoder what the stream itself says.
+  aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
   width, height = max(1, round(picture.width * aspect)), picture.height
   return (height, width) if _orientation(picture)[0] else (width, height)
 
@@ -272,28 +299,44 @@ def upright_size(picture: av.VideoFrame, stream: Any) -> tuple[int, int]:
 def upright_rgb(
   picture: av.VideoFrame, stream: Any, size: tuple[int, int] | None = None
 ) -> np.ndarray:
-  """Converts a decoded frame to what a player shows.
+  """Converts a decoded frame to what a player shows, in one pass.
+
+  Shrinking averages over areas, growing is bicubic.
 
   Args:
     picture: The frame.
     stream: Its stream, for the shape of a pixel.
-    size: (width, height) to scale to by area, upright; None keeps the upright size.
+    size: (width, height) to scale to, upright; None keeps the upright size.
 
   Returns:
-    (H, W, 3) uint8 RGB.
+    (H, W, 3) uint8 RGB, contiguous.
   """
+  size = size or upright_size(picture, stream)
+  return np.ascontiguousarray(_rgb(picture, stream, size, VideoReformatter()))
+
+
+def _rgb(
+  picture: av.VideoFrame, stream: Any, size: tuple[int, int], reformatter: VideoReformatter
+) -> np.ndarray:
+  """`upright_rgb` as a view; `reformatter` keeps its tables from frame to frame."""
   transpose, flip_x, flip_y = _orientation(picture)
-  width, height = size or upright_size(picture, stream)
+  width, height = size
+  method = "AREA" if height <= upright_size(picture, stream)[1] else "BICUBIC"
   if transpose:
     width, height = height, width
-  frame_HWC = picture.reformat(width, height, "rgb24", interpolation="AREA", threads=1).to_ndarray()
+  # The scaler's packed RGB halves the colours' resolution and takes twice the time of its planar
+  # RGB; without scaling packed RGB is the fast one, and planar RGB wrong at some widths.
+  scaled = (width, height) != (picture.width, picture.height)
+  layout = "gbrp" if scaled else "rgb24"
+  frame = reformatter.reformat(picture, width, height, layout, interpolation=method, threads=1)
+  frame_HWC = frame.to_ndarray()
   if transpose:
     frame_HWC = frame_HWC.transpose(1, 0, 2)
   if flip_x:
     frame_HWC = frame_HWC[:, ::-1]
   if flip_y:
     frame_HWC = frame_HWC[::-1]
-  return np.ascontiguousarray(frame_HWC)
+  return frame_HWC
 
 
 def announced_fps(stream: Any) -> float:
@@ -307,10 +350,12 @@ def _unit_s(stream: Any) -> float:
   return float(stream.time_base or 1 / 90_000)
 
 
-def _open(source: Source) -> Any:
+def _open(source: Source, *, analyse: bool = True) -> Any:
+  """Opens a file; analysis decodes its first frames to find what the container does not say."""
   file = io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)
   # Titles in other encodings than UTF-8 are common, and no reason not to read the pictures.
-  return av.open(file, metadata_errors="replace")
+  options = {} if analyse else {"skip_frame": "all"}
+  return av.open(file, options=options, metadata_errors="replace")
 
 
 def _video_stream(container: Any) -> Any:
