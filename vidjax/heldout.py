@@ -20,7 +20,6 @@ import numpy as np
 from vidjax import config as configs
 from vidjax import errors, lazy, pretrained, render, requests, storage
 from vidjax import pipeline as pipelines
-from vidjax.conditioning.modes import MODES
 from vidjax.data import fingerprint, loader, video
 from vidjax.data import samples as data_samples
 from vidjax.metrics import comparison, protocols, results
@@ -52,11 +51,6 @@ def evaluate_model(
   config = loaded.config
   if config.data.num_frames < 2:
     raise ValueError(f"--model={model}: {config.conditioning.mode} models make no video to compare")
-  if scores := MODES[config.conditioning.mode].scores:
-    raise ValueError(
-      f"--model={model}: {config.conditioning.mode} models are asked with the {scores[0]} of a"
-      " clip, which this protocol does not know"
-    )
   protocol = protocols.Demo(
     config.data.num_frames, config.data.fps, config.data.height, config.data.width
   )
@@ -68,6 +62,7 @@ def evaluate_model(
     width=protocol.width,
     captions=config.data.captions,
     template=config.data.template,
+    scores=config.data.scores,
   )
   params_on_host = lazy.read_all(loaded.params, "reading weights")
   weights = {loaded.origin: lazy.sha256(params_on_host)}
@@ -178,7 +173,7 @@ def _sample(
       part = windows[start : start + _BATCH]
       motion_N = np.array([window.motion_score for window in part])
       request = pipelines.Request(
-        **requests.given_frames(conditioning.mode, _video(part)),
+        **requests.given(conditioning.mode, _video(part), [window.scores for window in part]),
         prompts=[window.caption for window in part],
         seeds=[protocol.seed + start + i for i in range(len(part))],
         motion_bucket_id=np.clip(motion_N * conditioning.motion_bucket_scale, 0, 255).tolist(),

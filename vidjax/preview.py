@@ -9,7 +9,6 @@ import numpy as np
 from vidjax import config as configs
 from vidjax import latent_sets, render, requests, storage
 from vidjax import pipeline as pipelines
-from vidjax.conditioning.modes import MODES
 from vidjax.data import loader
 from vidjax.nn.params import Params
 
@@ -33,11 +32,6 @@ class Preview:
     self._pipe: pipelines.Pipeline | None = None
     if config.sample_every_steps and config.task != "diffusion":
       raise ValueError(f"sample_every_steps must be 0 for task {config.task!r}: it cannot sample")
-    if config.sample_every_steps and (scores := MODES[config.conditioning.mode].scores):
-      raise ValueError(
-        f"sample_every_steps must be 0 for mode {config.conditioning.mode!r}: previews do not know"
-        f" the {scores[0]} of a window; run `vidjax sample` on checkpoints"
-      )
     if config.sample_every_steps and jax.process_count() > 1:
       raise ValueError(
         "sample_every_steps must be 0 with several processes: run `vidjax sample` on checkpoints"
@@ -59,7 +53,7 @@ class Preview:
     scale = config.conditioning.motion_bucket_scale
     clips = self._pipe.generate(
       pipelines.Request(
-        **requests.given_frames(config.conditioning.mode, real_NTHWC),
+        **requests.given(config.conditioning.mode, real_NTHWC, [w.scores for w in windows]),
         prompts=[w.caption for w in windows],
         seeds=range(_CLIPS),
         motion_bucket_id=[min(255.0, w.motion_score * scale) for w in windows],

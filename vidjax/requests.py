@@ -3,7 +3,7 @@
 Shapes: N clips, T frames, H W pixels, h w latent pixels, C channels, L tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -189,10 +189,13 @@ def _check_given(asked: Request, mode: str) -> None:
 _IMAGES = {"images_NHWC": ("an image", "image"), "last_images_NHWC": ("a last image", "last_image")}
 
 
-def given_frames(mode: str, video_NTHWC: np.ndarray) -> dict[str, Any]:
-  """The frames of real clips that a request in this mode is given, by the request's fields."""
+def given(
+  mode: str, video_NTHWC: np.ndarray, scores: Sequence[Mapping[str, float]]
+) -> dict[str, Any]:
+  """What of real clips a request in this mode is given, by the request's fields."""
   frames = {"images_NHWC": video_NTHWC[:, 0], "last_images_NHWC": video_NTHWC[:, -1]}
-  return {name: frames[name] for name in MODES[mode].images}
+  of_clips = {name: [of[name] for of in scores] for name in MODES[mode].scores}
+  return {name: frames[name] for name in MODES[mode].images} | of_clips
 
 
 def _or(asked: Any, own: Any) -> Any:

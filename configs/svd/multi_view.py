@@ -28,7 +28,14 @@ def get_config(variant: str = "") -> ConfigDict:
       "checkpoint": {"every_steps": 1000, "keep": 3},
       "init_from": "",
       # The rate is ours: an orbit has none of its own, and 7 is what SVD makes by default.
-      "data": {"num_frames": 21, "fps": 7.0, "height": 576, "width": 576, "num_workers": 16},
+      "data": {
+        "num_frames": 21,
+        "fps": 7.0,
+        "height": 576,
+        "width": 576,
+        "scores": ("elevation",),
+        "num_workers": 16,
+      },
       "encoders": {"vae": "", "image": ""},
       "model": {"preset": "svd", "overrides": {"remat": True, "vector_size": 4}},
       "conditioning": {

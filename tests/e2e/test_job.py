@@ -50,6 +50,7 @@ def test_documented_commands_run(place, repo_root):
     "curate": ["--config.select.min_motion_score=0.01", "--config.encode.short_side=48"],
     "train_tokenizer": ["--vocab_size=30", "--model_type=bpe"],
     "cache_latents": list(LOWRES),
+    "inspect_data": [*LOWRES, "--num_windows=4"],
     "sample": ["--steps=2", "--height=16", "--width=24"],
   }
   for line in commands(repo_root):

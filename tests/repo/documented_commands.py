@@ -52,5 +52,11 @@ RUN_BY = {
   "vidjax evaluate --protocol=demo --data=CLIPS/shards --model=HIGHRES --out=EVAL": (
     f"{_JOB}::test_documented_commands_run"
   ),
+  "vidjax inspect_data --config=configs/svd/video_lowres.py:tiny --out=SHOWN"
+  " --config.data.path=CLIPS/shards": f"{_JOB}::test_documented_commands_run",
+  "vidjax train --config=configs/svd/video_lowres.py:tiny --workdir=SHAPES"
+  " --config.data.kind=procedural --config.encoders.vae=VAE": (
+    f"{_JOB}::test_documented_commands_run"
+  ),
   "vidjax export --model=HIGHRES --out=EXPORT": f"{_JOB}::test_documented_commands_run",
 }

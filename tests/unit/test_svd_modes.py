@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vidjax import config as configs
-from vidjax import denoising, heldout, pretrained, preview, storage
+from vidjax import denoising, requests
 from vidjax.checkpoint import warm_start
 from vidjax.conditioning import condition as conditions
 from vidjax.conditioning.modes import MODES
@@ -282,14 +282,15 @@ def test_a_model_of_image_to_video_starts_one_of_orbits():
   np.testing.assert_array_equal(untouched, ours)
 
 
-def test_previews_and_evaluation_of_orbits_are_refused_for_want_of_elevations(monkeypatch):
-  config = dataclasses.replace(config_of("multi_view"), sample_every_steps=2)
-  with pytest.raises(ValueError, match=r"sample_every_steps must be 0 for mode 'multi_view'"):
-    preview.Preview(config, storage.Path("workdir"))
-  loaded = pretrained.Pretrained(config, {}, "here")
-  monkeypatch.setattr(heldout.pretrained, "load", lambda model, params: loaded)
-  with pytest.raises(ValueError, match=r"multi_view models are asked with the elevation"):
-    heldout.evaluate_model("SHARDS", "MODEL", "ema", "OUT", None)
+def test_what_real_clips_give_a_request():
+  video_NTHWC = np.random.default_rng(0).uniform(0, 1, (2, 5, 4, 4, 3)).astype(np.float32)
+  scores = [{"elevation": 5.0}, {"elevation": -3.0}]
+  given = {mode: requests.given(mode, video_NTHWC, scores) for mode in MODES}
+  assert given["text_to_video"] == given["text_to_image"] == {}
+  assert given["multi_view"]["elevation"] == [5.0, -3.0]
+  np.testing.assert_array_equal(given["multi_view"]["images_NHWC"], video_NTHWC[:, 0])
+  assert given["interpolation"].keys() == {"images_NHWC", "last_images_NHWC"}
+  np.testing.assert_array_equal(given["interpolation"]["last_images_NHWC"], video_NTHWC[:, -1])
 
 
 def test_the_stand_in_has_the_size_of_the_datas_latents_unless_the_config_says_otherwise():

@@ -77,7 +77,7 @@ def test_a_step_is_that_on_pixels(stage, clips, cached, view):
 def test_what_is_drawn_is_what_pixels_give(clips, cached, view):
   pixels = view(clips)
   video, moments = batch_of(pixels)["video_BTHWC"], batch_of(on(pixels, cached))["latents_BTHWC"]
-  of = frozen.load(pixels.encoders, "text_to_video")
+  of = frozen.load(pixels.encoders, "text")
   keys_B = jax.vmap(jax.random.key)(np.arange(8))
 
   def encoded(weights, video, keys_B):
@@ -98,7 +98,7 @@ def test_latents_are_shown_as_what_the_autoencoder_keeps(clips, cached, view):
     batch_of(pixels)["video_BTHWC"][:2],
     batch_of(on(pixels, cached))["latents_BTHWC"],
   )
-  of = frozen.load(pixels.encoders, "text_to_video")
+  of = frozen.load(pixels.encoders, "text")
 
   def through(weights, image_NHWC):
     bound = of.bind(weights)

@@ -139,7 +139,7 @@ def _read_picture(place: Place, moments_s: np.ndarray, size: tuple[int, int]) ->
 
 
 def _show_video(content: bytes | str, moments_s: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  return transforms.cover(video.read_frames_at(content, moments_s), size)
+  return video.read_frames_at(content, moments_s, size)
 
 
 def _read_video(place: Place, moments_s: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -19,7 +19,7 @@ from absl import logging
 import numpy as np
 
 from vidjax import errors, storage
-from vidjax.data import records, schema, transforms, video
+from vidjax.data import records, schema, video
 from vidjax.data.clip import Clip, Listing
 from vidjax.observe import console
 
@@ -86,7 +86,7 @@ def as_clip(record: schema.ClipRecord) -> Clip:
   """A record that has been read, opened for decoding."""
 
   def read(moments_s: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    return transforms.cover(video.read_frames_at(record.video, moments_s), size)
+    return video.read_frames_at(record.video, moments_s, size)
 
   return Clip(
     clip_id=record.clip_id,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from vidjax import errors
+from vidjax.data import records as shard_records
 from vidjax.data import schedule
 from vidjax.data.sources import shards
 
@@ -92,7 +93,7 @@ def test_index_file_of_other_shards_is_not_believed(tmp_path, records):
   shards.write_index(str(tmp_path), "train")
   os.utime(tmp_path / "shards" / "index-train.npz", (0, 0))
   clip_shards.write_shards(tmp_path, records)  # of the same size: files are filled up
-  records.open_shard.cache_clear()
+  shard_records.open_shard.cache_clear()
   assert len(shards.load_index(str(tmp_path), "train").listing) == 6
 
 

@@ -316,7 +316,7 @@ def test_records_of_something_else(clips_folder):
   with pytest.raises(errors.DataError, match="no bytes in 'file'"):
     kind.as_clip(b"", "x", open_set(clips_folder, video="file").plan)
   raw = tfds_features.Feature("raw", "tensor", shape=(-1, 12, 16, 3), dtype="uint8")
-  record = clip_shards.schema._Example()
+  record = records._Example()
   record.features.feature["raw"].int64_list.value.extend([1] * 100)
   with pytest.raises(errors.DataError, match="100 values of 'raw' do not fit"):
     tfds_features.frames(tfds_features.parse(record.SerializeToString()), raw)
