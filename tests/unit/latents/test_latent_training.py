@@ -131,6 +131,7 @@ def change(config, **parts):
   ("parts", "message"),
   [
     ({"conditioning": {"mode": "image_to_video"}}, "conditioning.mode='image_to_video' shows the"),
+    ({"conditioning": {"mode": "interpolation"}}, "have none; use them with text_to_image or text"),
     ({"task": "autoencoder"}, "task='autoencoder' learns from pixels"),
     ({"data": {"height": 64}}, r"latents.json: .* view of config.data: height is 32, not 64"),
     ({"data": {"flip": True}}, "flip=True mirrors pixels"),
