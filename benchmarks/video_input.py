@@ -114,7 +114,7 @@ def read_ours(data: bytes, times_s: np.ndarray) -> np.ndarray:
 def read_plain(data: bytes, times_s: np.ndarray) -> np.ndarray:
   """The best plain loop: seek, decode everything, scale and convert what is shown in one pass."""
   stamps_s, frames, shown = list(times_s + 1e-4), [], None
-  with av.open(io.BytesIO(data)) as container:
+  with av.open(io.BytesIO(data), "r") as container:
     stream = container.streams.video[0]
     stream.codec_context.thread_count, stream.codec_context.thread_type = 1, "NONE"
     reformatter = VideoReformatter()
@@ -187,7 +187,7 @@ def main(_: list[str]) -> None:
     seconds = {(kind, name): [] for kind in files for name in (*here, *peers)}
     likeness = {key: [] for key in seconds}
     starts_s = np.random.default_rng(0).uniform(0, _FRAMES / _FPS - _GRID.span_s, _WINDOWS.value)
-    for _, kind in [(r, k) for r in range(_ROUNDS.value) for k in files]:
+    for kind in [*files] * _ROUNDS.value:
       for path in files[kind]:
         data = storage.read_bytes(path)
         for start_s in starts_s:

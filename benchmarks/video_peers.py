@@ -28,7 +28,7 @@ def cover_crop(frames, cover: tuple[int, int], height: int, width: int) -> np.nd
 
 def make_decord():
   """Scales inside, which takes half the time of scaling its frames with OpenCV."""
-  import decord
+  import decord  # pyright: ignore[reportMissingImports]
 
   def read(path: str, times_s: list[float], cover: tuple[int, int]):
     reader = decord.VideoReader(
@@ -43,8 +43,8 @@ def make_decord():
 
 def make_torchcodec(scale: bool = False):
   import torch
-  import torchcodec
-  from torchcodec import decoders, transforms
+  import torchcodec  # pyright: ignore[reportMissingImports]
+  from torchcodec import decoders, transforms  # pyright: ignore[reportMissingImports]
 
   torch.set_num_threads(1)
 

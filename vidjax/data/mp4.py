@@ -122,7 +122,7 @@ def _x264_stream(container: Any, frame_HWC: np.ndarray, crf: int, preset: str) -
     "mbtree": "0",
     # Training shows every sixth frame or so, and three of four frames stored so are of use to no
     # other: whoever does not show them need not decode them. With the simple entropy code, windows
-    # are read in half the time for a tenth more bytes (benchmarks/results/video_input.md).
+    # are read in half the time for 6 % more bytes (benchmarks/results/video_input.md).
     "bf": "3",
     "b_strategy": "0",
     "b-pyramid": "none",

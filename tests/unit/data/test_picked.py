@@ -168,6 +168,7 @@ def test_generated_files(tmp_path, name, swift):
     assert swift["part"] > 0
 
 
+@pytest.mark.slow
 def test_real_files(shared_data, swift):
   count = 0
   for path in sorted((shared_data / "videos").iterdir()):
@@ -212,7 +213,7 @@ def test_an_edit_list_that_starts_inside_a_group(tmp_path):
   whole = encode(tmp_path / "whole.mp4", codec, options, **more)
   cut = str(tmp_path / "cut.mp4")
   with av.open(whole) as source, av.open(cut, "w", options=UNSHIFTED) as target:
-    stream = source.streams.video[0]
+    stream: Any = source.streams.video[0]
     copied = target.add_stream_from_template(stream)
     shift = round(fractions.Fraction(2, 5) / stream.time_base)
     for packet in source.demux(stream):
@@ -231,7 +232,7 @@ def test_a_lost_frame_is_an_error_where_it_is_shown_or_needed(tmp_path, referenc
   path = encode(tmp_path / "x.mp4", "libx264", x264("bframes=3:b-adapt=0:b-pyramid=none"))
   data = bytearray(pathlib.Path(path).read_bytes())
   with av.open(path) as container:
-    packets = [packet for packet in container.demux(video=0) if packet.size]
+    packets: list[Any] = [packet for packet in container.demux(video=0) if packet.size]
     unit_s = float(packets[0].time_base)
     times_s = {p.pos: (p.pts - packets[0].pts) * unit_s for p in packets}
     # In order of decoding: key frame, P-frame, its three B-frames, P-frame ...

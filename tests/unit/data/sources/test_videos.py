@@ -50,10 +50,12 @@ def test_frames_are_those_of_a_full_decode(videos, number):
   np.testing.assert_allclose(clip.times_s(), times_s, atol=1e-3)
   moments_s = np.array([0.0, 0.13, 0.45, 0.5, 0.93])
   shown = np.searchsorted(times_s, moments_s + 1e-4, side="right") - 1
-  expected = transforms.cover(np.stack([decoded[i][1] for i in shown]), (32, 40))
-  read = clip.read(moments_s, (32, 40))
-  assert read.shape[1:3] == transforms.cover_size(decoded[0][1].shape[:2], (32, 40))
-  np.testing.assert_array_equal(read, expected)
+  expected = np.stack([decoded[i][1] for i in shown])
+  np.testing.assert_array_equal(clip.read(moments_s, expected.shape[1:3]), expected)
+  scaled = clip.read(moments_s, (32, 40))
+  assert scaled.shape[1:3] == transforms.cover_size(expected.shape[1:3], (32, 40))
+  differences = np.abs(scaled.astype(int) - transforms.cover(expected, (32, 40))).mean()
+  assert differences < 1.5  # one pass from YUV rounds otherwise
 
 
 def test_a_rotated_video_is_upright(tmp_path):
