@@ -1,9 +1,9 @@
-"""From shards to batches: what the loader adds, whether training waits, how many cores a host needs.
+"""From shards to batches: what the loader adds, whether training waits, what cores a host needs.
 
   JAX_PLATFORMS=cpu python -m benchmarks.data_input --videos=DIR --work=DIR
 
-Curates the videos three times, to shorter sides of 256, 320 and 576 pixels, into --work (kept for the
-next run), then measures with all processes on one core:
+Curates the videos three times, to shorter sides of 256, 320 and 576 pixels, into --work (kept for
+the next run), then measures with all processes on one core:
 
 1. batches made by calling the function that the decoding processes call, against the same batches
    out of the loader (grain), in turns: windows per second and what the loader adds;
