@@ -55,7 +55,7 @@ def test_frames_are_those_of_a_full_decode(videos, number):
   scaled = clip.read(moments_s, (32, 40))
   assert scaled.shape[1:3] == transforms.cover_size(expected.shape[1:3], (32, 40))
   differences = np.abs(scaled.astype(int) - transforms.cover(expected, (32, 40))).mean()
-  assert differences < 1.5  # one pass from YUV rounds otherwise
+  assert differences < 3.0  # one pass from YUV rounds otherwise
 
 
 def test_a_rotated_video_is_upright(tmp_path):
