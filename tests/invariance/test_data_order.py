@@ -59,7 +59,7 @@ def test_the_stream_is_worth_comparing(stream):
   assert epochs[0] != epochs[1] != epochs[2] != epochs[0]
 
 
-@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("num_workers", [1, 2, 4])
 def test_worker_count(config, stream, num_workers):
   batches = read(config, SAMPLES, num_workers=num_workers)
   assert [row for batch in batches for row in batch] == stream
@@ -96,6 +96,26 @@ def test_resume_with_another_batch_size_and_other_workers(config, stream):
   middle = read(config, 6, start_sample=8, global_batch=3, num_workers=2)
   after = read(config, 10, start_sample=14, global_batch=5)
   assert [row for batch in before + middle + after for row in batch] == stream
+
+
+def test_resume_anywhere_with_other_hosts_and_workers(config, stream):
+  """Stopped after a random number of steps, gone on with on two hosts that have processes."""
+  steps = int(np.random.default_rng().integers(1, SAMPLES // GLOBAL_BATCH))
+  before = read(config, steps * GLOBAL_BATCH)
+  left = SAMPLES - steps * GLOBAL_BATCH
+  of_hosts = [
+    read(
+      config,
+      left,
+      start_sample=steps * GLOBAL_BATCH,
+      process_index=p,
+      process_count=2,
+      num_workers=2 - p,
+    )
+    for p in range(2)
+  ]
+  after = [row for step in zip(*of_hosts, strict=True) for batch in step for row in batch]
+  assert [row for batch in before for row in batch] + after == stream, f"{steps=}"
 
 
 def test_other_seed_other_stream(config, stream):

@@ -5,6 +5,11 @@ quarter each (2311.15127, App. C). Dropping a text altogether is left to the con
 """
 
 from collections.abc import Mapping
+import re
+
+_SIDES = re.compile(
+  r"\b(left|right|(left|right)(wards?|most|-hand(ed)?)|(counter|anti)?-?clockwise)\b", re.IGNORECASE
+)
 
 
 def draw(captions: Mapping[str, str], weights: Mapping[str, float], chance: float) -> str:
@@ -24,6 +29,11 @@ def draw(captions: Mapping[str, str], weights: Mapping[str, float], chance: floa
     if left < 0:
       return captions[name]
   return captions[next(reversed(wanted))] if wanted else ""  # the sum is rounded
+
+
+def names_sides(caption: str) -> bool:
+  """Whether a text would be wrong of the mirrored picture, since it tells left from right."""
+  return _SIDES.search(caption) is not None
 
 
 def check(weights: Mapping[str, float], template: str) -> None:

@@ -22,7 +22,8 @@ class SetConfig:
     captions: name of a captioner -> how often its text is drawn, relative to the others; names that
       are not listed are not used. Empty: all that a clip has, each as often as the others.
     template: what becomes of a caption; "{caption}" stands for it.
-    flip: mirror half of the samples; off because captions can name left and right.
+    flip: mirror half of the samples, but none whose caption tells left from right; off since a text
+      can also mean what it does not say, and writing in the picture is mirrored, too.
     options: what else the kind of data set wants to know.
   """
 

@@ -178,12 +178,13 @@ class SampleStream:
     grids, size = self.view.grids, (self.view.height, self.view.width)
     grid = grids[int(len(grids) * chance(order.Draw.FPS))]
     moments_s, fps = grid.place(clip, place)
+    caption = captions.draw(clip.captions, config.captions, chance(order.Draw.CAPTION))
     frames = clip.read(moments_s, size)
     if frames.dtype == np.uint8:
       frames = transforms.crop(frames, size)
-      if config.flip and chance(order.Draw.FLIP) < 0.5:
+      may_flip = config.flip and not captions.names_sides(caption)
+      if may_flip and chance(order.Draw.FLIP) < 0.5:
         frames = transforms.mirror(frames)
-    caption = captions.draw(clip.captions, config.captions, chance(order.Draw.CAPTION))
     return Sample(
       frames=frames,
       fps=fps,

@@ -144,8 +144,12 @@ def open_schedule(config: DataConfig, seed: int, batch: int | None = None) -> Sc
 def _open_group(
   configs: Sequence[SetConfig], views: Sequence[View], seed: int, group: int
 ) -> Group:
-  for one in configs:
+  for number, one in enumerate(configs):
     captions.check(one.captions, one.template)
+    if not one.weight > 0:
+      raise ValueError(
+        f"data.sets[{number}].weight={one.weight}: leave the set out, or more than 0"
+      )
   opened = [sources.open_source(one) for one in configs]
   numbers = [_usable(source, one, views[0]) for source, one in zip(opened, configs, strict=True)]
   sizes = [(view.height, view.width) for view in views]

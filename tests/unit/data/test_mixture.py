@@ -83,5 +83,15 @@ def test_templates_hold_the_caption_and_leave_no_text_alone():
     captions.check({"a": -1.0}, "{caption}")
 
 
+@pytest.mark.parametrize("caption", ["a car turns Left", "the right-hand door", "spins clockwise"])
+def test_captions_that_tell_left_from_right(caption):
+  assert captions.names_sides(caption)
+
+
+@pytest.mark.parametrize("caption", ["", "bright lights", "a cleft rock", "copyright", "upwards"])
+def test_captions_that_do_not(caption):
+  assert not captions.names_sides(caption)
+
+
 def test_turns_are_small_to_send():
   assert dataclasses.asdict(mixture.turns((1, 1)))["shares"] == (mixture.Fraction(1, 2),)

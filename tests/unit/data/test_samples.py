@@ -76,6 +76,20 @@ def test_half_the_samples_are_mirrored(dataset):
   assert 10 < mirrored < 30
 
 
+def test_nothing_is_mirrored_whose_caption_tells_left_from_right(tmp_path, records):
+  texts = {"a": "moves to the left", "b": "moves"}
+  record = dataclasses.replace(records[0], captions_json=schema.to_json(texts))
+  path = clip_shards.write_shards(tmp_path, [record])
+  plain, flipping = make_reader(path), make_reader(path, flip=True)
+  mirrored = []
+  for index in range(40):
+    sample = flipping.at(index)
+    if not np.array_equal(sample.frames, plain.at(index).frames):
+      mirrored.append(sample.caption)
+  assert set(mirrored) == {"moves"}
+  assert len(mirrored) > 4
+
+
 def test_captions_are_drawn_among_all(tmp_path, records):
   texts = {"a": "one", "b": "two", "c": "three"}
   record = dataclasses.replace(records[0], captions_json=schema.to_json(texts))

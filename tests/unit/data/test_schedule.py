@@ -254,6 +254,11 @@ def test_settings_without_meaning_are_refused(folders, changes, message):
     batches(config, 1)
 
 
+def test_a_weight_that_is_none_is_named(folders):
+  with pytest.raises(ValueError, match=r"data.sets\[1\].weight=0.0"):
+    batches(mixed(folders, {"a": 1.0, "b": 0.0}), 1)
+
+
 def test_two_ways_to_mix_pictures_in_are_one_too_many():
   with pytest.raises(ValueError, match="set one of them"):
     ImagesConfig(every_steps=8, rows=2)
