@@ -16,7 +16,6 @@ import multiprocessing
 import os
 import signal
 import threading
-from typing import Any
 
 from absl import flags, logging
 import cv2
@@ -24,7 +23,7 @@ import grain
 
 from vidjax import errors
 from vidjax.data import batches as assembly
-from vidjax.data import samples, schedule
+from vidjax.data import samples, schedule, sharing
 from vidjax.data.batches import Batch, Tokenizer
 from vidjax.data.config import DataConfig
 from vidjax.data.fingerprint import check_fingerprint, data_fingerprint
@@ -60,7 +59,7 @@ class BatchIterator(Iterator[Batch]):
     self.rejected: dict[str, str] = {}
     self._make, self._config, self._number = make, config, 0
     self._num_workers = num_workers = config.num_workers
-    self._batches = _start(make, 0, num_workers)
+    self._batches: _Reading | None = _Reading(make, 0, num_workers)
 
   def __next__(self) -> Batch:
     """Returns the next batch, see `make_loader`.
@@ -102,7 +101,7 @@ class BatchIterator(Iterator[Batch]):
           raise
         logging.warning("%s Starting the decoding processes again.", error)
         self._batches.close()
-        self._batches = _start(self._make, self._number, self._num_workers)
+        self._batches = _Reading(self._make, self._number, self._num_workers)
       finally:
         overdue.cancel()
     raise errors.DataError(
@@ -209,27 +208,40 @@ def ids_hash(batch: Batch) -> str:
   return batch["sample_ids_hash"]
 
 
-def _start(make: assembly.MakeBatch, number: int, num_workers: int) -> Any:
-  """Starts decoding from batch `number` on; returns grain's iterator."""
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS.mark_as_parsed()  # grain reads absl flags, also where nobody runs an absl app
-  # A whole batch is one element, made in one process: its pixels cross to this process once,
-  # through shared memory, and the processes take turns without any effect on the order.
-  end = (_MAX_SAMPLES - make.start_sample) // make.global_batch
-  dataset = grain.MapDataset.range(number, end).map(make)
-  ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1 if num_workers else 2)
-  dataset = dataset.to_iter_dataset(ahead)
-  if num_workers:
-    options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=1)
-    dataset = dataset.mp_prefetch(options, worker_init_fn=_prepare_worker)
-  batches = iter(dataset)
-  batches.start_prefetch()
-  return batches
+class _Reading:
+  """Grain at work on batch `number` and those after it."""
+
+  def __init__(self, make: assembly.MakeBatch, number: int, num_workers: int):
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()  # grain reads absl flags, also where nobody runs an absl app
+    # A whole batch is one element, made in one process: its pixels cross to this process once, and
+    # the processes take turns without any effect on the order.
+    end = (_MAX_SAMPLES - make.start_sample) // make.global_batch
+    dataset = grain.MapDataset.range(number, end).map(make)
+    self._receiver = sharing.Receiver(num_workers)
+    if num_workers:
+      dataset = dataset.map(sharing.Sender(self._receiver.token))
+    ahead = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1 if num_workers else 2)
+    dataset = dataset.to_iter_dataset(ahead)
+    if num_workers:
+      options = grain.MultiprocessingOptions(num_workers=num_workers, per_worker_buffer_size=1)
+      dataset = dataset.mp_prefetch(options, worker_init_fn=_prepare_worker)
+    self._batches = iter(dataset)
+    self._batches.start_prefetch()
+
+  def __next__(self) -> Batch:
+    return self._receiver(next(self._batches))
+
+  def close(self) -> None:
+    """Ends the processes and gives their memory back; batches that were read stay valid."""
+    self._batches.close()
+    self._receiver.close()
 
 
 def _prepare_worker(worker: int, workers: int) -> None:
   """Runs first in each decoding process."""
-  del worker, workers
+  del workers
+  sharing.begin_worker(worker)
   cv2.setNumThreads(1)  # the processes are the parallelism
   # Ctrl-C and a scheduler's SIGTERM reach the whole group. The trainer decides what they mean, and
   # needs batches until it has saved.
