@@ -34,6 +34,12 @@ def begin_worker(worker: int) -> None:
 class _Segment(shared_memory.SharedMemory):
   """Does not complain when it ends before the arrays in it do: they keep the memory mapped."""
 
+  @property
+  def memory(self) -> memoryview:
+    """All of it, the header included."""
+    assert self.buf is not None  # it is until `close`, which nobody calls
+    return self.buf
+
   def __del__(self):
     with contextlib.suppress(BufferError):
       super().__del__()
@@ -75,11 +81,11 @@ class Sender:
       segment = _Segment(name, create=True, size=_HEADER + value.nbytes)
       self._segments.append(segment)
     np.copyto(_array(segment, value.shape, value.dtype), value)
-    segment.buf[0] = _TAKEN
+    segment.memory[0] = _TAKEN
     return _Sent(segment.name, value.shape, value.dtype.str)
 
   def _fits(self, segment: _Segment, size: int) -> bool:
-    return segment.buf[0] == _FREE and segment.size >= _HEADER + size
+    return segment.memory[0] == _FREE and segment.size >= _HEADER + size
 
 
 class Receiver:
@@ -121,11 +127,11 @@ class Receiver:
 
 
 def _free(segment: _Segment) -> None:
-  segment.buf[0] = _FREE
+  segment.memory[0] = _FREE
 
 
 def _array(segment: _Segment, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-  return np.ndarray(shape, dtype, buffer=segment.buf, offset=_HEADER)
+  return np.ndarray(shape, dtype, buffer=segment.memory, offset=_HEADER)
 
 
 def _name(token: str, worker: int, number: int) -> str:
