@@ -25,7 +25,7 @@ from absl import flags
 import jax
 import numpy as np
 
-from vidjax import command, frame_rate, pictures, render, requests, storage
+from vidjax import command, frame_rate, render, request_files, requests, storage
 from vidjax import pipeline as pipelines
 from vidjax.conditioning.modes import MODES
 from vidjax.encoders import tokenizers
@@ -109,7 +109,9 @@ def _raised(pipe: pipelines.Pipeline, request: pipelines.Request, batch_size: in
   """The clip of --video with more frames, (1, T, H, W, 3)."""
   assert request.height is not None
   assert request.width is not None
-  frames_KHWC, own_fps = pictures.read_clip("video", _FLAGS.video, request.height, request.width)
+  frames_KHWC, own_fps = request_files.read_clip(
+    "video", _FLAGS.video, request.height, request.width
+  )
   video_THWC = frame_rate.raised(
     pipe.generate, request, frames_KHWC, seed=request.seeds[0], batch_size=batch_size
   )
@@ -200,7 +202,7 @@ def _given(pipe: pipelines.Pipeline, common: pipelines.Request) -> dict[str, np.
     if path := getattr(_FLAGS, flag):
       assert common.height is not None
       assert common.width is not None
-      found[field] = pictures.read_image(flag, path, common.height, common.width)
+      found[field] = request_files.read_image(flag, path, common.height, common.width)
   if _FLAGS.image_noise:
     found[MODES[pipe.config.conditioning.mode].noise] = _read_array(_FLAGS.image_noise)
   return found

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vidjax import frame_rate, pictures
+from vidjax import frame_rate, request_files
 from vidjax.data import mp4
 from vidjax.requests import Request
 
@@ -44,7 +44,7 @@ def test_a_clip_is_read_whole_in_the_size_of_the_model(tmp_path):
   levels = np.linspace(20, 230, K).astype(np.uint8)
   video = np.broadcast_to(levels[:, None, None, None], (K, 2 * H, 2 * W, 3))
   mp4.write_mp4(tmp_path / "x.mp4", np.ascontiguousarray(video), 6.0)
-  frames, fps = pictures.read_clip("video", str(tmp_path / "x.mp4"), H, W)
+  frames, fps = request_files.read_clip("video", str(tmp_path / "x.mp4"), H, W)
   assert frames.shape == (K, H, W, 3)
   assert frames.dtype == np.float32
   assert fps == pytest.approx(6.0)
@@ -53,10 +53,10 @@ def test_a_clip_is_read_whole_in_the_size_of_the_model(tmp_path):
 
 def test_what_is_no_clip_is_named(tmp_path):
   with pytest.raises(ValueError, match=r"--video=nowhere.mp4: there is no such file"):
-    pictures.read_clip("video", "nowhere.mp4", H, W)
+    request_files.read_clip("video", "nowhere.mp4", H, W)
   (tmp_path / "x.mp4").write_text("text")
   with pytest.raises(ValueError, match=r"--video=.*x.mp4 cannot be read as a video"):
-    pictures.read_clip("video", str(tmp_path / "x.mp4"), H, W)
+    request_files.read_clip("video", str(tmp_path / "x.mp4"), H, W)
   mp4.write_mp4(tmp_path / "one.mp4", np.zeros((1, H, W, 3), np.uint8), 6.0)
   with pytest.raises(ValueError, match=r"one.mp4 is a single frame"):
-    pictures.read_clip("video", str(tmp_path / "one.mp4"), H, W)
+    request_files.read_clip("video", str(tmp_path / "one.mp4"), H, W)

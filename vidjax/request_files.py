@@ -3,14 +3,11 @@
 Legend: K frames of a clip, H W pixels, C channels (RGB).
 """
 
-import io
-
 import av.error
 import numpy as np
-import PIL.Image
 
-from vidjax import storage
-from vidjax.data import transforms, video
+from vidjax import errors, storage
+from vidjax.data import pictures, transforms, video
 from vidjax.observe import console
 
 
@@ -27,10 +24,10 @@ def read_image(flag: str, path: str, height: int, width: int) -> np.ndarray:
     ValueError: the file is missing or no image.
   """
   try:
-    picture = PIL.Image.open(io.BytesIO(_content(flag, path))).convert("RGB")
-  except (PIL.UnidentifiedImageError, OSError) as error:
+    picture_HWC = pictures.read(_content(flag, path))
+  except errors.DataError as error:
     raise ValueError(f"--{flag}={path} cannot be read as an image: {error}") from error
-  return _covering(path, np.asarray(picture)[None], height, width)[0]
+  return _covering(path, picture_HWC[None], height, width)[0]
 
 
 def read_clip(flag: str, path: str, height: int, width: int) -> tuple[np.ndarray, float]:
