@@ -1,14 +1,16 @@
 """Training on several data sets, views and pictures beside videos, through the real command."""
 
+import dataclasses
 import json
-import os
 import shutil
 
+from array_record.python import array_record_module
 from miniature_job import LOWRES, SMALL, run_vidjax
 import numpy as np
 import pytest
 
 from vidjax import checkpoint, lazy, pretrained
+from vidjax.data import schema
 from vidjax.observe import writers
 
 
@@ -116,10 +118,7 @@ def test_clips_that_cannot_be_read_are_counted_and_listed(job, tmp_path):
   clips = tmp_path / "clips"
   shutil.copytree(job / "clips" / "shards", clips)
   shard = next(clips.glob("*-train.array_record-*"))
-  data = bytearray(shard.read_bytes())
-  start = data.index(b"ftypisom")
-  data[start : start + 2000] = bytes(2000)
-  write_damaged(shard, data)
+  damage(shard, 1)
   flags = (f"--config.data.path={clips}", "--config.total_samples=16")
   run_vidjax(*stage(job, tmp_path / "w", *flags))
   rows = writers.read_metrics(tmp_path / "w" / "metrics.jsonl")
@@ -129,17 +128,19 @@ def test_clips_that_cannot_be_read_are_counted_and_listed(job, tmp_path):
   assert error
   # And where none is left, the run stops, here in a decoding process.
   for shard in clips.glob("*-train.array_record-*"):
-    data = bytearray(shard.read_bytes())
-    while (start := data.find(b"ftypisom")) >= 0:
-      data[start : start + 2000] = bytes(2000)
-    write_damaged(shard, data)
+    damage(shard, 10**6)
   done = run_vidjax(*stage(job, tmp_path / "x", *flags, "--config.data.num_workers=1"), code=3)
   assert "cannot be read" in done.stderr or "cannot read" in done.stderr
   assert "Traceback" not in done.stderr
 
 
-def write_damaged(shard, data):
-  """Damage that happens after the index was written, which therefore does not know of it."""
-  index = shard.parent / "index-train.npz"
-  shard.write_bytes(data)
-  os.utime(index)
+def damage(shard, count):
+  """Makes the videos of the first `count` records of a shard unreadable, and nothing else."""
+  reader = array_record_module.ArrayRecordReader(str(shard))
+  clips = [schema.parse_record(data) for data in reader.read_all()]
+  writer = array_record_module.ArrayRecordWriter(str(shard), "group_size:1")
+  for number, clip in enumerate(clips):
+    if number < count:
+      clip = dataclasses.replace(clip, video=bytes(len(clip.video)))
+    writer.write(schema.serialize_record(clip))
+  writer.close()

@@ -90,9 +90,11 @@ def scale(value: float) -> dict[str, float]:
 class Unconditional(Pipeline):
   """One that is told nothing."""
 
-  def _condition(self, *args):
-    condition = super()._condition(*args)
-    return conditions.drop(condition, jnp.zeros_like(condition.contexts[0][:, 0, 0]))
+  def _branches(self, *args):
+    return [
+      conditions.drop(branch, jnp.zeros_like(branch.contexts[0][:, 0, 0]))
+      for branch in super()._branches(*args)
+    ]
 
 
 @pytest.mark.parametrize("mode", MODES)
