@@ -44,6 +44,7 @@ def place(job, videos, tmp_path, repo_root, monkeypatch):
   return tmp_path
 
 
+@pytest.mark.slow
 def test_documented_commands_run(place, repo_root):
   """README's commands in their order, with the sizes of a test."""
   extra = {

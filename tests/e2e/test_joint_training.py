@@ -13,6 +13,8 @@ from vidjax import checkpoint, lazy, pretrained
 from vidjax.data import schema
 from vidjax.observe import writers
 
+pytestmark = pytest.mark.slow
+
 
 def stage(job, workdir, *flags):
   """Arguments of the low-resolution stage on the miniature's clips, from fresh weights."""

@@ -75,6 +75,7 @@ def test_frames_between_two_pictures(between, frames, tmp_path):
   assert np.abs(np.load(tmp_path / "x.npy") - made).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_what_a_clip_between_depends_on(between):
   """On both frames and which is which, on the noise on them; not on its batch."""
   pipe = pipelines.Pipeline.from_pretrained(str(between))
@@ -105,6 +106,7 @@ def test_what_a_clip_between_depends_on(between):
   assert np.abs(pipe(**plain, **given) - drawn).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_a_clip_gets_a_higher_frame_rate(between, tmp_path):
   clip = np.kron(np.random.default_rng(0).integers(0, 256, (4, 2, 3, 3)), np.ones((1, 8, 8, 1)))
   mp4.write_mp4(tmp_path / "slow.mp4", clip.astype(np.uint8), 2.0)
@@ -137,6 +139,7 @@ def test_a_clip_gets_a_higher_frame_rate(between, tmp_path):
   assert "frames per second" not in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", ["diffusers", "stability"])
 def test_an_export_keeps_what_the_model_has_learned_for_frames_not_given(between, tmp_path, format):
   run_vidjax(

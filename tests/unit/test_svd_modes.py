@@ -70,6 +70,7 @@ def weights(network, scale=0.05):
   }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["interpolation", "multi_view"])
 def test_loss_and_gradient_do_not_depend_on_the_devices(mode):
   task = denoising.make_task(config_of(mode))
