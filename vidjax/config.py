@@ -120,7 +120,7 @@ class TrainConfig:
       )
     for key in ("every_steps", "keep"):
       _check_positive(f"checkpoint.{key}", getattr(self.checkpoint, key))
-    assert self.data.members  # raises if there are none
+    _ = self.data.members  # refuses none, and both forms at once
     images = self.data.images
     if (images.every_steps or images.rows) and self.conditioning.mode != "text_to_video":
       raise ValueError(

@@ -58,8 +58,7 @@ class BatchIterator(Iterator[Batch]):
     self.position = make.start_sample
     self.rejected: dict[str, str] = {}
     self._make, self._config, self._number = make, config, 0
-    self._num_workers = num_workers = config.num_workers
-    self._batches: _Reading | None = _Reading(make, 0, num_workers)
+    self._batches: _Reading | None = _Reading(make, 0, config.num_workers)
 
   def __next__(self) -> Batch:
     """Returns the next batch, see `make_loader`.
@@ -77,9 +76,11 @@ class BatchIterator(Iterator[Batch]):
 
   def close(self) -> None:
     """Ends the decoding processes; no batch can be asked for afterwards."""
-    if self._batches is not None:
-      self._batches.close()
-      self._batches = None  # a closed iterator that lives until the interpreter ends complains then
+    # Forgotten first: a thread that waits for a batch must not take this for processes that died,
+    # and a closed iterator that lives until the interpreter ends complains then.
+    reading, self._batches = self._batches, None
+    if reading is not None:
+      reading.close()
 
   def __enter__(self) -> "BatchIterator":
     return self
@@ -89,25 +90,26 @@ class BatchIterator(Iterator[Batch]):
 
   def _next_of_workers(self) -> Batch:
     for _ in range(MAX_RESTARTS + 1):
-      if self._batches is None:
+      reading = self._batches
+      if reading is None:
         raise ValueError("the loader is closed")
       overdue = threading.Timer(self._config.timeout_s, self._end_hanging)
       overdue.daemon = True
       overdue.start()
       try:
-        return next(self._batches)
+        return next(reading)
       except RuntimeError as error:
-        if _WORKER_DIED not in str(error):
+        if _WORKER_DIED not in str(error) or self._batches is None:
           raise
         logging.warning("%s Starting the decoding processes again.", error)
-        self._batches.close()
-        self._batches = _Reading(self._make, self._number, self._num_workers)
+        reading.close()
+        self._batches = _Reading(self._make, self._number, self._config.num_workers)
       finally:
         overdue.cancel()
     raise errors.DataError(
       f"decoding processes died, or gave no batch for data.timeout_s={self._config.timeout_s:g} s,"
       f" {MAX_RESTARTS + 1} times in a row at sample {self.position}: is there memory for"
-      f" {self._num_workers} of them (data.num_workers), and does the storage answer?"
+      f" {self._config.num_workers} of them (data.num_workers), and does the storage answer?"
     )
 
   def _end_hanging(self) -> None:
