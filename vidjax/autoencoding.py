@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from vidjax.config import TrainConfig
 from vidjax.diffusion import noise
 from vidjax.encoders import vae
+from vidjax.encoders.frozen import Frozen
 from vidjax.nn.params import Network, Params
 from vidjax.step import Batch, Metrics, Task
 
@@ -36,7 +37,7 @@ def make_task(config: TrainConfig) -> Task:
     metrics = {"l1": l1, "kl": kl, "psnr": psnr, "latent_std": jnp.std(mean)}
     return l1 + config.autoencoder.kl_weight * kl, metrics
 
-  return Task(network, {}, loss)
+  return Task(network, Frozen({}), loss)
 
 
 def make_vae(config: TrainConfig) -> Network[vae.AutoencoderKL]:

@@ -26,11 +26,15 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class EncodersConfig:
-  """Frozen encoders: a folder in diffusers/transformers layout, `random:tiny`, or "" for none."""
+  """Frozen encoders: a folder in diffusers/transformers layout, `random:tiny`, or "" for none.
+
+  `dtype` is that of their products and convolutions in training; the results are float32.
+  """
 
   vae: str = ""
   text: str = ""
   image: str = ""
+  dtype: str = "float32"
 
 
 @dataclasses.dataclass(frozen=True)

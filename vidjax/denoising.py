@@ -36,16 +36,21 @@ _OF_VIDEO = {
 }
 
 
-def make_task(config: TrainConfig) -> Task:
-  """Builds the UNet's description and loads the frozen encoders that the mode needs.
+def make_task(config: TrainConfig, frozen: encoders.Frozen | None = None) -> Task:
+  """Describes the UNet, and opens the frozen encoders that the mode needs.
 
   The loss reads pixels (`video_BTHWC` of a batch) or cached moments (`latents_BTHWC`) instead.
+
+  Args:
+    config: of the run.
+    frozen: the encoders, where they are not those that the config names.
   """
-  network = make_unet(config)
   mode = MODES[config.conditioning.mode]
-  frozen = encoders.load(config.encoders, mode.encoder)
+  if frozen is None:
+    frozen = encoders.load(config.encoders, mode.encoder, dtype=config.encoders.dtype)
   # Only its scaling is wanted of the autoencoder where latents are cached.
   needed = frozen.without_vae() if latent_sets.cached(config.data) else frozen
+  network = make_unet(config, frozen.downsampling)
 
   def loss(
     values: Params, weights: dict[str, Params], batch: Batch, keys_B: jax.Array
@@ -83,14 +88,18 @@ def make_task(config: TrainConfig) -> Task:
     bin_sums, bin_counts = losses.per_sigma_bin(loss_B, level_B)
     return jnp.mean(loss_B), {"loss_per_sigma_bin": bin_sums / bin_counts}  # empty bin: NaN
 
-  return Task(network, needed.weights, loss)
+  return Task(network, needed, loss)
 
 
-def unet_config(config: TrainConfig) -> unet.UNetConfig:
+def unet_config(config: TrainConfig, downsampling: int | None = None) -> unet.UNetConfig:
   """The UNet's shape: the preset with the overrides of the config.
 
   A learned stand-in for frames that are not given has the size of the data's latents, unless
   `model.overrides.mask_embedding` says otherwise.
+
+  Args:
+    config: of the run.
+    downsampling: pixels per latent; by default those of the autoencoder that the config names.
 
   Raises:
     ValueError: no such preset, or an override that is no field or has the wrong type.
@@ -102,14 +111,14 @@ def unet_config(config: TrainConfig) -> unet.UNetConfig:
     )
   values = {**dataclasses.asdict(preset), "dtype": config.model.dtype, **config.model.overrides}
   if MODES[config.conditioning.mode].mask and "mask_embedding" not in config.model.overrides:
-    factor = encoders.vae_downsampling(config.encoders.vae)
+    factor = downsampling or encoders.vae_downsampling(config.encoders.vae)
     values["mask_embedding"] = (config.data.height // factor, config.data.width // factor)
   return configs.from_dict(unet.UNetConfig, values, "model.overrides")
 
 
-def make_unet(config: TrainConfig) -> Network[unet.UNet]:
-  """The UNet that the config describes, without values."""
-  shape = unet_config(config)
+def make_unet(config: TrainConfig, downsampling: int | None = None) -> Network[unet.UNet]:
+  """The UNet that the config describes, without values; see `unet_config`."""
+  shape = unet_config(config, downsampling)
   return params.network(lambda rngs: unet.UNet(shape, rngs))
 
 

@@ -14,6 +14,7 @@ import optax
 from vidjax import state as states
 from vidjax.config import TrainConfig
 from vidjax.diffusion import noise
+from vidjax.encoders.frozen import Frozen
 from vidjax.nn.params import Network, Params
 from vidjax.optim import ema, packing, schedules
 from vidjax.parallel import plan
@@ -29,13 +30,13 @@ class Task:
 
   Attributes:
     network: the trained module without its values.
-    frozen: weights that the loss reads but does not train, by encoder name. They are arguments of
-      the compiled step, not constants in it.
+    frozen: the encoders that the loss reads but does not train. Their weights are arguments of the
+      compiled step, not constants in it, and are read from where they are when they are placed.
     loss: `(params, frozen, batch, keys_B) -> (mean loss, metrics)`; one PRNG key per sample.
   """
 
   network: Network
-  frozen: dict[str, Params]
+  frozen: Frozen
   loss: Callable[[Params, dict[str, Params], Batch, jax.Array], tuple[jax.Array, Metrics]]
 
 

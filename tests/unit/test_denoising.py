@@ -69,7 +69,7 @@ def loss_and_gradient(of, devices: int):
   mesh = meshes.make_mesh(meshes.MeshConfig(), jax.devices()[:devices])
   with jax.set_mesh(mesh):
     whole, rows = (jax.NamedSharding(mesh, s) for s in (jax.P(), plan.batch_spec(mesh)))
-    placed = jax.device_put(params, whole), jax.device_put(of.frozen, whole)
+    placed = jax.device_put(params, whole), jax.device_put(of.frozen.weights, whole)
     (loss, metrics), gradient = jax.jit(run)(*placed, jax.device_put(batch, rows))
   return float(loss), jax.device_get(metrics), jax.device_get(gradient)
 

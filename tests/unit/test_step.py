@@ -11,6 +11,7 @@ import pytest
 from vidjax import config as configs
 from vidjax import state as states
 from vidjax import step as steps
+from vidjax.encoders import frozen
 from vidjax.nn.params import network
 from vidjax.optim import ema, packing
 from vidjax.optim import optimizer as optimizers
@@ -56,7 +57,7 @@ def batch(step: int, value: float | None = None) -> dict[str, np.ndarray]:
 
 def run(config, values, fsdp: int = 1):
   """Trains for `len(values)` steps; returns the state by name, metrics of each step."""
-  task = steps.Task(NETWORK, {}, loss)
+  task = steps.Task(NETWORK, frozen.Frozen({}), loss)
   trained = optimizers.trained_names(config.optimizer, NETWORK.abstract)
   optimizer = optimizers.make_optimizer(config.optimizer)
   mesh = meshes.make_mesh(meshes.MeshConfig(fsdp=fsdp), jax.devices()[:fsdp])

@@ -86,7 +86,7 @@ def test_loss_and_gradient_do_not_depend_on_the_devices(mode):
     mesh = meshes.make_mesh(meshes.MeshConfig(), jax.devices()[:count])
     with jax.set_mesh(mesh):
       whole, rows = (jax.NamedSharding(mesh, s) for s in (jax.P(), plan.batch_spec(mesh)))
-      placed = jax.device_put((params, task.frozen), whole)
+      placed = jax.device_put((params, task.frozen.weights), whole)
       results.append(jax.device_get(jax.jit(run)(*placed, jax.device_put(batch, rows))))
   (loss, gradients), (again, others) = results
   assert loss > 0.01

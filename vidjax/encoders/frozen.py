@@ -106,9 +106,11 @@ class Frozen:
 
   Attributes:
     encoders: by kind: "vae", and "text" or "image" as the mode needs.
+    autoencoder: shape of the autoencoder where it is not among them.
   """
 
   encoders: dict[str, Encoder[Any]]
+  autoencoder: vae.VAEConfig | None = None
 
   @functools.cached_property
   def weights(self) -> dict[str, Params]:
@@ -121,16 +123,17 @@ class Frozen:
   @property
   def downsampling(self) -> int:
     """Pixels per latent, in height and in width."""
-    return self.encoders["vae"].config.downsampling
+    return self._autoencoder.downsampling
 
   @property
   def latent_channels(self) -> int:
     """Z."""
-    return self.encoders["vae"].config.latent_channels
+    return self._autoencoder.latent_channels
 
   def without_vae(self) -> "Frozen":
     """The others: what a model needs that is trained on cached latents."""
-    return Frozen({kind: e for kind, e in self.encoders.items() if kind != "vae"})
+    others = {kind: e for kind, e in self.encoders.items() if kind != "vae"}
+    return Frozen(others, self.encoders["vae"].config)
 
   def draw(self, moments_BThwC: jax.Array, keys_B: jax.Array) -> jax.Array:
     """Scaled latents (B, T, h, w, Z) from cached moments (`vidjax.data.latents`), C = 2 Z.
@@ -138,7 +141,11 @@ class Frozen:
     The same keys give what `Bound.encode_video` gives of the pixels, up to what the cache rounded.
     """
     mean, log_var = jnp.split(moments_BThwC.astype(jnp.float32), 2, axis=-1)
-    return vae.draw(mean, log_var, keys_B) * self.encoders["vae"].config.scaling_factor
+    return vae.draw(mean, log_var, keys_B) * self._autoencoder.scaling_factor
+
+  @property
+  def _autoencoder(self) -> vae.VAEConfig:
+    return self.autoencoder or self.encoders["vae"].config
 
   def bind(self, weights: dict[str, Params]) -> "Bound":
     """The encoders with `weights` in them, for use inside a traced function."""
@@ -184,17 +191,52 @@ class Bound:
     return self.modules["image"](image_BHWC)
 
 
-def load(config: EncodersConfig, condition: str) -> Frozen:
-  """Loads the autoencoder, and the encoder of the condition: "text" or "image".
+def load(config: EncodersConfig, condition: str, *, dtype: str = "float32") -> Frozen:
+  """Opens the autoencoder, and the encoder of the condition: "text" or "image".
 
   Which one a mode needs is said in `vidjax.conditioning.modes`.
+
+  Args:
+    config: where they are.
+    condition: kind of the encoder of the condition.
+    dtype: in which they compute.
 
   Raises:
     ValueError: an encoder that is needed is not named in the config, or not there.
   """
   assert condition in ("text", "image"), condition
   of_condition = load_image(config.image) if condition == "image" else load_text(config.text)
-  return Frozen({"vae": load_vae(config.vae), condition: of_condition})
+  encoders = {"vae": load_vae(config.vae), condition: of_condition}
+  return Frozen({kind: _in_dtype(kind, encoder, dtype) for kind, encoder in encoders.items()})
+
+
+def describe(config: EncodersConfig, condition: str, *, dtype: str) -> Frozen:
+  """As `load`, without weights; those of SVD stand in for encoders that the config does not name.
+
+  For planning: what a run costs depends on shapes only.
+  """
+  published = {
+    "vae": vae.PRESETS["kl_f8"],
+    "text": clip.TEXT_PRESETS["sd21"],
+    "image": clip.VISION_PRESETS["vit_h_14"],
+  }
+  encoders = {}
+  for kind in ("vae", condition):
+    spec = getattr(config, kind)
+    shape = _LOADERS[kind](spec).config if spec else published[kind]
+    encoders[kind] = _in_dtype(kind, Encoder(shape, _DESCRIBE[kind](shape), {}), dtype)
+  return Frozen(encoders)
+
+
+_LOADERS = {"vae": load_vae, "text": load_text, "image": load_image}
+_DESCRIBE = {"vae": vae.describe, "text": text.describe, "image": clip.describe_vision}
+
+
+def _in_dtype(kind: str, encoder: Encoder[Any], dtype: str) -> Encoder[Any]:
+  if encoder.config.dtype == dtype:
+    return encoder
+  config = dataclasses.replace(encoder.config, dtype=dtype)
+  return Encoder(config, _DESCRIBE[kind](config), encoder.params)
 
 
 def _folder(kind: str, spec: str) -> str:

@@ -54,7 +54,7 @@ def one_step(config):
     }
     state = states.create(jax.device_put(params), optimizer, trained)
     step = jax.jit(steps.make_train_step(task, config, optimizer, trained))
-    state, metrics = step(state, task.frozen, jax.device_put(host))
+    state, metrics = step(state, task.frozen.weights, jax.device_put(host))
   return float(metrics["loss"]), float(metrics["grad_norm"]), host
 
 
@@ -113,8 +113,8 @@ def test_latents_are_shown_as_what_the_autoencoder_keeps(clips, cached, view):
 
 
 def test_the_autoencoder_is_not_on_the_devices(cached, clips, view):
-  assert denoising.make_task(view(clips)).frozen.keys() == {"vae", "text"}
-  assert denoising.make_task(on(view(clips), cached)).frozen.keys() == {"text"}
+  assert denoising.make_task(view(clips)).frozen.encoders.keys() == {"vae", "text"}
+  assert denoising.make_task(on(view(clips), cached)).frozen.encoders.keys() == {"text"}
 
 
 def change(config, **parts):
@@ -169,5 +169,5 @@ def test_pixels_are_not_checked(clips, view):
   config = change(view(clips), conditioning={"mode": "image_to_video"})
   latent_sets.check(config)
   assert not latent_sets.cached(config.data)
-  assert autoencoding.make_task(config).frozen == {}
+  assert autoencoding.make_task(config).frozen.encoders == {}
   assert cache_latents.__doc__ is not None
