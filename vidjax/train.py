@@ -26,6 +26,7 @@ from vidjax.encoders import tokenizers
 from vidjax.observe import console, run_info, stop_signal
 from vidjax.observe.goodput import Ledger
 from vidjax.observe.writers import MetricsWriter
+from vidjax.optim import accumulation, freezing
 from vidjax.optim import optimizer as optimizers
 from vidjax.parallel import mesh as meshes
 from vidjax.parallel import plan
@@ -49,16 +50,7 @@ def train(config: configs.TrainConfig, workdir: str) -> None:
 
   # --- Devices ----------------------------------------------------------------------------------
   mesh = meshes.make_mesh(config.mesh)
-  divisor = plan.batch_divisor(mesh)
-  for key, rows in (
-    ("batch_size", config.batch_size),
-    ("data.images.rows", config.data.images.rows),
-  ):
-    if rows % divisor:
-      raise ValueError(
-        f"{key}={rows} does not divide over mesh.replica x mesh.fsdp = {divisor}:"
-        f" use a multiple of {divisor}"
-      )
+  accumulation.check_rows(config, plan.batch_divisor(mesh))
   attempt = run_info.begin(root, config, mesh)
   ledger = Ledger(root, attempt)
   with jax.set_mesh(mesh), stop_signal.listen() as stop, ledger:
@@ -80,16 +72,18 @@ def _train_on_mesh(
     latent_sets.check(config)
     make_task = autoencoding.make_task if config.task == "autoencoder" else denoising.make_task
     task = make_task(config)
-    trained = optimizers.trained_names(config.optimizer, task.network.abstract)
+    trained = freezing.trained_names(config.optimizer, task.network.abstract)
     optimizer = optimizers.make_optimizer(config.optimizer)
     shardings = plan.param_shardings(task.network.roles, task.network.abstract, mesh)
     replicated = jax.NamedSharding(mesh, jax.P())
     frozen = jax.device_put(task.frozen, replicated)
 
   # --- State: the newest checkpoint, else another model's weights, else fresh -------------------
+  def start(params: dict[str, jax.Array]) -> states.TrainState:
+    return states.create(params, optimizer, trained, config.optimizer.ema_decays)
+
   def create() -> states.TrainState:
-    params = task.network.init(jax.random.key(config.seed))
-    return states.create(params, optimizer, trained)
+    return start(task.network.init(jax.random.key(config.seed)))
 
   def draw(names: frozenset[str]) -> dict[str, jax.Array]:
     """Fresh values of some parameters: the program holds no others."""
@@ -120,7 +114,9 @@ def _train_on_mesh(
       if config.init_from:
         source = pretrained.load(config.init_from, wanted=wanted)
         params, report = warm_start(wanted, source.params, draw)
-        started = jax.jit(lambda params: states.create(params, optimizer, trained))
+        started = jax.jit(
+          lambda params: states.create(params, optimizer, trained, config.optimizer.ema_decays)
+        )
         state = jax.device_put(started(params), in_place)
         console.line(f"starting from {source.origin}: {report}")
       else:
@@ -190,7 +186,7 @@ def _train_on_mesh(
           save(step + 1, state)
       if preview.due(step + 1):
         with ledger.phase("samples"), jax.transfer_guard("allow"):
-          weights = jax.device_get(state.params | state.ema)
+          weights = jax.device_get(states.averaged(state, config.optimizer.ema_decays))
           preview.write(step + 1, states.by_name(weights, task.network.abstract, trained))
 
     # --- End ------------------------------------------------------------------------------------
