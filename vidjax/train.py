@@ -25,6 +25,7 @@ from vidjax.observe import console, run_info, stop_signal
 from vidjax.observe.goodput import Ledger
 from vidjax.observe.meter import Meter
 from vidjax.observe.writers import MetricsWriter
+from vidjax.optim import accumulation
 from vidjax.parallel import mesh as meshes
 from vidjax.parallel import plan
 from vidjax.preview import Preview
@@ -44,16 +45,7 @@ def train(config: configs.TrainConfig, workdir: str) -> None:
 
   # --- Devices ----------------------------------------------------------------------------------
   mesh = meshes.make_mesh(config.mesh)
-  divisor = plan.batch_divisor(mesh)
-  for key, rows in (
-    ("batch_size", config.batch_size),
-    ("data.images.rows", config.data.images.rows),
-  ):
-    if rows % divisor:
-      raise ValueError(
-        f"{key}={rows} does not divide over mesh.replica x mesh.fsdp = {divisor}:"
-        f" use a multiple of {divisor}"
-      )
+  accumulation.check_rows(config, plan.batch_divisor(mesh))
   attempt = run_info.begin(root, config, mesh)
   ledger = Ledger(root, attempt)
   with jax.set_mesh(mesh), stop_signal.listen() as stop, ledger:
@@ -153,7 +145,7 @@ def _train_on_mesh(
           save(step + 1, state)
       if preview.due(step + 1):
         with ledger.phase("samples"), jax.transfer_guard("allow"):
-          weights = jax.device_get(state.params | state.ema)
+          weights = jax.device_get(states.averaged(state, config.optimizer.ema_decays))
           preview.write(step + 1, program.by_name(weights))
 
     # --- End ------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def get_config(variant: str = "") -> ConfigDict:
       "optimizer": {
         "learning_rate": 1e-5,
         "warmup_samples": 1000 * batch_size,  # ours, as in the other stages
-        "ema_decay": 0.9999,  # not given; that of image-to-video
+        "ema_decays": (0.9999,),  # not given; that of image-to-video
       },
       "mesh": {"replica": 1, "fsdp": -1},
     }
@@ -65,7 +65,8 @@ def get_config(variant: str = "") -> ConfigDict:
         config.encoders.image = "random:tiny"
         config.model.update({"preset": "tiny", "dtype": "float32"})
         config.model.overrides.remat = False
-        config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 40, "ema_decay": 0.98})
+        config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 40})
+        config.optimizer.ema_decays = (0.98,)
       case _:
         raise ValueError(f"unknown variant {name!r}: choose from paper, tiny")
   return config

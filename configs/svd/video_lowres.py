@@ -33,7 +33,7 @@ def get_config(variant: str = "") -> ConfigDict:
       "optimizer": {
         "learning_rate": 1e-4,
         "warmup_samples": 1000 * batch_size,
-        "ema_decay": 0.9999,
+        "ema_decays": (0.9999,),
       },
       "mesh": {"replica": 1, "fsdp": -1},
     }
@@ -51,7 +51,8 @@ def get_config(variant: str = "") -> ConfigDict:
         config.model.update({"preset": "tiny", "dtype": "float32"})
         config.model.overrides.remat = False
         config.model.overrides.update({"in_channels": 8})
-        config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 40, "ema_decay": 0.98})
+        config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 40})
+        config.optimizer.ema_decays = (0.98,)
       case _:
         raise ValueError(f"unknown variant {name!r}: choose from paper, tiny")
   return config
