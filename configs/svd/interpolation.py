@@ -29,8 +29,8 @@ def get_config(variant: str = "") -> ConfigDict:
       "init_from": "",
       # The rate is ours: four times that of the other stages, as the model makes of their clips.
       "data": {"num_frames": 5, "fps": 16.0, "height": 576, "width": 1024, "num_workers": 16},
-      "encoders": {"vae": "", "image": ""},
-      "model": {"preset": "svd_interpolation", "overrides": {"remat": True}},
+      "encoders": {"vae": "", "image": "", "dtype": "bfloat16"},
+      "model": {"preset": "svd_interpolation", "overrides": {"remat": ("block",)}},
       "conditioning": {
         "mode": "interpolation",
         "dropout": 0.15,  # not given in the paper for this model; the text model's
@@ -55,9 +55,9 @@ def get_config(variant: str = "") -> ConfigDict:
         config.log_every_steps = 5
         config.checkpoint.every_steps = 40
         config.data.update({"height": 32, "width": 48, "num_workers": 0})
-        config.encoders.image = "random:tiny"
+        config.encoders.update({"image": "random:tiny", "dtype": "float32"})
         config.model.update({"preset": "tiny", "dtype": "float32"})
-        config.model.overrides.update({"remat": False, "in_channels": 17})
+        config.model.overrides.update({"remat": ("none",), "in_channels": 17})
         config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 40})
         config.optimizer.ema_decays = (0.98,)
       case _:

@@ -36,8 +36,8 @@ def get_config(variant: str = "") -> ConfigDict:
         "scores": ("elevation",),
         "num_workers": 16,
       },
-      "encoders": {"vae": "", "image": ""},
-      "model": {"preset": "svd", "overrides": {"remat": True, "vector_size": 4}},
+      "encoders": {"vae": "", "image": "", "dtype": "bfloat16"},
+      "model": {"preset": "svd", "overrides": {"remat": ("block",), "vector_size": 4}},
       "conditioning": {
         "mode": "multi_view",
         "dropout": 0.15,  # not given in the paper for this model; the text model's
@@ -62,9 +62,9 @@ def get_config(variant: str = "") -> ConfigDict:
         config.log_every_steps = 5
         config.checkpoint.every_steps = 40
         config.data.update({"height": 32, "width": 32, "num_workers": 0})
-        config.encoders.image = "random:tiny"
+        config.encoders.update({"image": "random:tiny", "dtype": "float32"})
         config.model.update({"preset": "tiny", "dtype": "float32"})
-        config.model.overrides.remat = False
+        config.model.overrides.remat = ("none",)
         config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 40})
         config.optimizer.ema_decays = (0.98,)
       case _:
