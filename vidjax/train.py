@@ -15,7 +15,16 @@ from absl import flags
 import jax
 import numpy as np
 
-from vidjax import autoencoding, command, denoising, errors, latent_sets, pretrained, storage
+from vidjax import (
+  autoencoding,
+  command,
+  denoising,
+  divisibility,
+  errors,
+  latent_sets,
+  pretrained,
+  storage,
+)
 from vidjax import config as configs
 from vidjax import feed as feeds
 from vidjax import state as states
@@ -49,16 +58,9 @@ def train(config: configs.TrainConfig, workdir: str) -> None:
 
   # --- Devices ----------------------------------------------------------------------------------
   mesh = meshes.make_mesh(config.mesh)
-  divisor = plan.batch_divisor(mesh)
-  for key, rows in (
-    ("batch_size", config.batch_size),
-    ("data.images.rows", config.data.images.rows),
-  ):
-    if rows % divisor:
-      raise ValueError(
-        f"{key}={rows} does not divide over mesh.replica x mesh.fsdp = {divisor}:"
-        f" use a multiple of {divisor}"
-      )
+  divisibility.check(config, mesh.shape)
+  for line in divisibility.computed_whole(config, mesh.shape):
+    console.line(f"not divided: {line}")
   attempt = run_info.begin(root, config, mesh)
   ledger = Ledger(root, attempt)
   with jax.set_mesh(mesh), stop_signal.listen() as stop, ledger:
@@ -129,14 +131,15 @@ def _train_on_mesh(
 
   # --- Data: batch k is a function of (seed, sample index); the position is the sample count ----
   tokenizer = tokenizers.load(config.encoders.text) if config.encoders.text else None
+  share, shares = meshes.reader(mesh, jax.process_index())
   batches = loaders.make_loader(
     config.data,
     global_batch=config.batch_size,
     start_sample=start_sample,
     seed=config.seed,
     tokenizer=tokenizer,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
+    process_index=share,
+    process_count=shares,
   )
   feed = feeds.Feed(batches, jax.NamedSharding(mesh, plan.batch_spec(mesh)))
 

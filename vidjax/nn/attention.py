@@ -47,10 +47,10 @@ class Attention(nnx.Module):
       raise ValueError(f"heads={heads} does not divide the {channels} channels of the layer")
     context_channels = channels if context_channels is None else context_channels
     column, row = ("column", "row") if split_heads else ("", "")
-    self.to_q = Dense(channels, channels, bias=bias, split=column, rngs=rngs)
-    self.to_k = Dense(context_channels, channels, bias=bias, split=column, rngs=rngs)
-    self.to_v = Dense(context_channels, channels, bias=bias, split=column, rngs=rngs)
-    self.to_out = Dense(channels, channels, zero_init=zero_init, split=row, rngs=rngs)
+    self.to_q = Dense(channels, channels, bias=bias, split=column, units=heads, rngs=rngs)
+    self.to_k = Dense(context_channels, channels, bias=bias, split=column, units=heads, rngs=rngs)
+    self.to_v = Dense(context_channels, channels, bias=bias, split=column, units=heads, rngs=rngs)
+    self.to_out = Dense(channels, channels, zero_init=zero_init, split=row, units=heads, rngs=rngs)
     self.heads = heads
     self.causal = causal
 

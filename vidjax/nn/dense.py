@@ -21,6 +21,7 @@ class Dense(nnx.Module):
     zero_init: start with a zero kernel, so that the layer adds nothing at first.
     split: "column" if only a "row" layer reads the result, which then may stay divided by channels;
       "gated" likewise, if the result is two halves that are multiplied (`vidjax.parallel.plan`).
+    units: the channels come in so many parts (heads) that are never cut; 0 for any cut.
     rngs: source of the initial values.
   """
 
@@ -32,16 +33,18 @@ class Dense(nnx.Module):
     bias: bool = True,
     zero_init: bool = False,
     split: str = "",
+    units: int = 0,
     rngs: Keys,
   ):
     init = zeros if zero_init else fan_in_uniform
     self.role = f"dense_{split}" if split else "dense"
+    self.units = units
     self.kernel = nnx.Param(init(rngs.params(), (in_channels, out_channels)), role=self.role)
     self.bias = nnx.Param(jnp.zeros(out_channels), role="vector") if bias else None
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps the last dim."""
-    y = plan.apply(jnp.matmul, self.role, x, self.kernel[...])
+    y = plan.apply(jnp.matmul, self.role, x, self.kernel[...], units=self.units)
     if self.bias is None:
       return y
     return y + plan.channelwise(self.bias[...].astype(x.dtype), y)

@@ -16,7 +16,7 @@ is summed and scattered over `fsdp` in one collective, and only what a device ke
 over `replica` and `context`; optimizer state and EMA stay sharded without another word.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import dataclasses
 import math
 
@@ -101,6 +101,8 @@ def apply(
   x: jax.Array,
   kernel: jax.Array,
   bias: jax.Array | None = None,
+  *,
+  units: int = 0,
 ) -> jax.Array:
   """`op(x, kernel)` in the dtype of `x`, each device on its part of `x` and of the channels.
 
@@ -112,6 +114,8 @@ def apply(
     kernel: as it is stored.
     bias: what `op` takes as its third argument. A gated kernel needs it there, between the product
       and the gate; others add theirs outside.
+    units: parts of the channels (heads) that are never cut: if their number does not divide over
+      `tensor`, every device of the axis computes all; 0 for no such parts.
   """
   kernel = kernel.astype(x.dtype)
   vectors = () if bias is None else (bias.astype(x.dtype),)
@@ -119,37 +123,44 @@ def apply(
   if mesh.empty or mesh.size == 1:
     return op(x, kernel, *vectors)
 
-  layout = _LAYOUTS[role]
-  split = layout.tensor is not None and mesh.shape["tensor"] > 1
-  rows = split and role.endswith(("row", "row_scattered"))
-  columns, gated = split and not rows, split and role.endswith("gated")
+  dim, tensor = _LAYOUTS[role].tensor, mesh.shape["tensor"]
+  split = dim is not None and tensor > 1 and units % tensor == 0
+  kind = role.partition("_")[2] if split else ""
   x_spec, stored = _spec(x), list(_spec(kernel))
   if split:  # also where it is too small to be stored so
-    stored[layout.tensor] = "tensor"
+    stored[dim] = "tensor"
     kernel = jax.reshard(kernel, P(*stored))
-  if vectors and gated:
+  if vectors and kind == "gated":
     vectors = (jax.reshard(vectors[0].reshape(2, -1), P(None, "tensor")),)
-  # The gradient of a kernel that all devices use alike is the same on all: nothing to sum.
-  to = "varying" if "fsdp" in _axes(x_spec) else "invarying"
+  to_gather = [(axis, d) for d, axis in enumerate(stored) if axis == "fsdp" or (axis and not split)]
 
   def local(x: jax.Array, kernel: jax.Array, *vectors: jax.Array) -> jax.Array:
-    for dim, axis in enumerate(stored):
-      if axis == "fsdp":
-        kernel = jax.lax.all_gather(kernel, "fsdp", axis=dim, tiled=True, to=to)
-    if gated:
+    # Said before the gather, so that its transpose, the scatter, comes first on the way back, and
+    # the other axes sum what is left of the gradient.
+    others = _axes(x_spec) - _axes(stored)
+    kernel = jax.lax.pcast(kernel, tuple(sorted(others)), to="varying")
+    for axis, d in to_gather:
+      # The gradient of a kernel that all devices use alike is the same on all: nothing to sum.
+      to = "varying" if axis in _axes(x_spec) else "invarying"
+      kernel = jax.lax.all_gather(kernel, axis, axis=d, tiled=True, to=to)
+    if kind == "gated":
       kernel = kernel.reshape(len(kernel), 2, -1)
       kernel = jax.lax.all_to_all(kernel, "tensor", split_axis=2, concat_axis=0, tiled=True)
       kernel, vectors = kernel.reshape(len(kernel), -1), tuple(v.reshape(-1) for v in vectors)
     y = op(x, kernel, *vectors)
-    if role.endswith("row_scattered") and rows:
-      return jax.lax.psum_scatter(y, "tensor", scatter_dimension=y.ndim - 1, tiled=True)
-    return jax.lax.psum(y, "tensor") if rows else y
+    match kind:
+      case "row":
+        return jax.lax.psum(y, "tensor")
+      case "row_scattered":
+        return jax.lax.psum_scatter(y, "tensor", scatter_dimension=y.ndim - 1, tiled=True)
+      case _:
+        return y
 
-  made_split = columns or (rows and role.endswith("row_scattered"))
+  made = None if kind in ("", "row") else "tensor"
   return jax.shard_map(
     local,
     in_specs=(x_spec, P(*stored), *(jax.typeof(v).sharding.spec for v in vectors)),
-    out_specs=P(*x_spec[:-1], "tensor" if made_split else None),
+    out_specs=P(*x_spec[:-1], made),
   )(x, kernel, *vectors)
 
 
@@ -217,6 +228,7 @@ def _spec(x: jax.Array) -> P:
   return P(*spec, *(None,) * (x.ndim - len(spec)))
 
 
-def _axes(spec: P) -> set[str]:
+def _axes(spec: Iterable) -> set[str]:
   """All mesh axes in a layout."""
-  return {axis for entry in spec for axis in (entry if isinstance(entry, tuple) else (entry,))}
+  entries = (entry if isinstance(entry, tuple) else (entry,) for entry in spec)
+  return {axis for entry in entries for axis in entry if axis is not None}
