@@ -13,7 +13,7 @@ import time
 from absl import flags
 import jax
 
-from vidjax import command, latent_sets, pretrained, storage
+from vidjax import command, divisibility, latent_sets, pretrained, storage
 from vidjax import config as configs
 from vidjax import feed as feeds
 from vidjax import program as programs
@@ -25,7 +25,6 @@ from vidjax.observe import console, run_info, stop_signal
 from vidjax.observe.goodput import Ledger
 from vidjax.observe.meter import Meter
 from vidjax.observe.writers import MetricsWriter
-from vidjax.optim import accumulation
 from vidjax.parallel import mesh as meshes
 from vidjax.parallel import plan
 from vidjax.preview import Preview
@@ -45,7 +44,9 @@ def train(config: configs.TrainConfig, workdir: str) -> None:
 
   # --- Devices ----------------------------------------------------------------------------------
   mesh = meshes.make_mesh(config.mesh)
-  accumulation.check_rows(config, plan.batch_divisor(mesh))
+  divisibility.check(config, mesh.shape)
+  for line in divisibility.computed_whole(config, mesh.shape):
+    console.line(f"not divided: {line}")
   attempt = run_info.begin(root, config, mesh)
   ledger = Ledger(root, attempt)
   with jax.set_mesh(mesh), stop_signal.listen() as stop, ledger:
@@ -91,14 +92,15 @@ def _train_on_mesh(
 
   # --- Data: batch k is a function of (seed, sample index); the position is the sample count ----
   tokenizer = tokenizers.load(config.encoders.text) if config.encoders.text else None
+  share, shares = meshes.reader(mesh, jax.process_index())
   batches = loaders.make_loader(
     config.data,
     global_batch=config.batch_size,
     start_sample=start_sample,
     seed=config.seed,
     tokenizer=tokenizer,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
+    process_index=share,
+    process_count=shares,
   )
   feed = feeds.Feed(batches, jax.NamedSharding(mesh, plan.batch_spec(mesh)))
 

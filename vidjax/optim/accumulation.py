@@ -11,36 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 
-from vidjax.config import TrainConfig
 from vidjax.nn.params import Params
 
 # (weights, batch) -> (mean loss over the rows, pytree of other means over the rows)
 LossFn = Callable[[Params, Any], tuple[jax.Array, Any]]
-
-
-def check_rows(config: TrainConfig, devices: int) -> None:
-  """Refuses a batch that has no equal parts.
-
-  Args:
-    config: says how many rows there are, and in how many parts.
-    devices: over how many the rows of a part are spread, `mesh.replica` x `mesh.fsdp`.
-
-  Raises:
-    ValueError: rows do not divide; the message names the keys.
-  """
-  divisor = devices * config.accumulation_steps
-  for key, rows in (
-    ("batch_size", config.batch_size),
-    ("data.images.rows", config.data.images.rows),
-  ):
-    if rows % divisor:
-      parts = (
-        f" x accumulation_steps = {divisor}" if config.accumulation_steps > 1 else f" = {devices}"
-      )
-      raise ValueError(
-        f"{key}={rows} does not divide over mesh.replica x mesh.fsdp{parts}:"
-        f" use a multiple of {divisor}"
-      )
 
 
 def value_and_grad(
