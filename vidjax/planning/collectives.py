@@ -3,8 +3,8 @@
 The model is a ring over all links of the torus axes that the group covers (`Topology`): an
 all-gather of b bytes among n devices brings (n-1)/n of b into each device, an all-reduce twice
 that. A group over several slices first works within its slice, then exchanges the parts over the
-data centre's network. Rates of the links are published ones and latencies are judgement; what a real
-ring reaches of them was not measured.
+data centre's network. Rates of the links are published ones and latencies are judgement; what a
+real ring reaches of them was not measured.
 """
 
 import dataclasses

@@ -15,6 +15,7 @@ from vidjax.planning import shapes
 
 _COMPUTATION = re.compile(r"(ENTRY )?%?([\w.\-]+) [({]")
 _DEFINITION = re.compile(r"^\s+(ROOT\s+)?%?([\w.\-]+) = ")
+_END = re.compile(r"\}(, \w+=.*)?$")
 # What matters when nesting is counted: strings (whole), brackets, commas.
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[()\[\]{},]')
 _COMMENT = re.compile(r"/\*.*?\*/")
@@ -147,18 +148,19 @@ def parse(text: str) -> Module:
     )
   computations: dict[str, Computation] = {}
   entry = name = ""
-  lines: list[Instruction] = []
+  lines: list[str] = []
   for line in text.split("\n"):
-    if line[:1].isspace():
-      definition = _DEFINITION.match(line) if name else None
-      if definition:
-        lines.append(_instruction(line, definition))
-    elif line.startswith("}") and name:
-      computations[name] = Computation(name, tuple(lines))
+    if not name:
+      if line.endswith("{") and (header := _COMPUTATION.match(line)):
+        name, lines = header.group(2), []
+        entry = name if header.group(1) else entry
+    elif _END.match(line):
+      computations[name] = Computation(name, tuple(map(_instruction, lines)))
       name = ""
-    elif line.endswith("{") and (header := _COMPUTATION.match(line)):
-      name, lines = header.group(2), []
-      entry = name if header.group(1) else entry
+    elif _DEFINITION.match(line):
+      lines.append(line)
+    elif lines:
+      lines[-1] += line  # the attributes of kernels hold texts of several lines
   if entry not in computations:
     raise ValueError("the HLO module has no entry computation: the text is cut off")
   return Module(computations, computations[entry])
@@ -193,7 +195,9 @@ def _closing(text: str, start: int) -> int:
   raise ValueError(f"the HLO text is cut off or damaged at: {text[:100]!r}")
 
 
-def _instruction(line: str, definition: re.Match[str]) -> Instruction:
+def _instruction(line: str) -> Instruction:
+  definition = _DEFINITION.match(line)
+  assert definition, line
   text = line[definition.end() :]
   is_tuple = text.startswith("(")
   end = _closing(text, 0) + 1 if is_tuple else text.find(" ")

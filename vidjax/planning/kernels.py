@@ -50,10 +50,10 @@ def price(
   Args:
     inside: the computation it stands in.
     instruction: a custom call of `TARGET`.
-    prices: regular expression, searched for in the op's name and the instruction's -> price.
+    prices: regular expression, searched for in the instruction's name and the op's -> price.
     lanes: width of the matrix unit.
   """
-  name = f"{instruction.op_name} {instruction.name}"
+  name = f"{instruction.name} {instruction.op_name}"
   for pattern, given in prices.items():
     if re.search(pattern, name):
       return given
