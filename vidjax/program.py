@@ -94,10 +94,19 @@ class Program:
     """Layout of each leaf of the state."""
     return jax.tree.map(lambda a: a.sharding, self.state)
 
-  def lower(self) -> Any:
+  def trace(self, batch: dict[str, Any] | None = None) -> Any:
+    """The step, traced for batches like this one (arrays or shapes), by default of videos."""
+    with jax.set_mesh(self.mesh):
+      return self.step.trace(self.state, self.frozen, self.batch if batch is None else batch)
+
+  def lower(self, batch: dict[str, Any] | None = None) -> Any:
     """The step, traced and lowered for the mesh; to be compiled."""
     with jax.set_mesh(self.mesh):
-      return self.step.lower(self.state, self.frozen, self.batch)
+      return self.trace(batch).lower()
+
+  def model_flops(self, batch: dict[str, Any] | None = None) -> float | None:
+    """FLOPs of one step that the model asks for, all devices; see `vidjax.flops`."""
+    return None
 
   def fresh(self) -> TrainState:
     """A state with weights drawn from the seed, made in its layout."""

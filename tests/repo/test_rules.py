@@ -35,7 +35,7 @@ ALLOWED = {
   "observe": set(),
   "planning": set(),
 }
-OPTIONAL = ("torch", "diffusers", "transformers", "apache_beam", "gradio", "libtpu")
+OPTIONAL = ("torch", "diffusers", "transformers", "apache_beam", "gradio", "libtpu", "wandb")
 
 
 def imports(path: pathlib.Path) -> set[str]:
