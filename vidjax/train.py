@@ -115,9 +115,21 @@ def _train_on_mesh(
   )
   feed = feeds.Feed(batches, jax.NamedSharding(mesh, plan.batch_spec(mesh)))
 
+  # --- Metrics, saving --------------------------------------------------------------------------
+  writer = MetricsWriter(root, attempt, wandb_run.copies(config, root))
+  chip = chips.by_device_kind(mesh.devices.flat[0].device_kind)
+  meter = Meter(
+    config,
+    writer,
+    ledger,
+    devices=mesh.size,
+    peak_flops=chip and chip.peak_flops,
+    skipped=int(state.skipped),
+  )
+
   def save(step: int, state: states.TrainState) -> None:
     """Saves state and position in the background."""
-    with ledger.phase("save"):
+    with meter.aside("save"):
       position = {
         "samples": int(jax.device_get(state.samples)),
         "data": fingerprint,
@@ -130,18 +142,8 @@ def _train_on_mesh(
       due = step % config.checkpoint.every_steps == 0 or step == config.total_steps
       checkpointer.save(step, states.as_dict(state), position, interim=not due)
 
-  # --- What is said of it, and the compiled step: while the first batches are being made ---------
+  # --- Loop: the step is compiled while the first batches are being made ------------------------
   preview = Preview(config, root)
-  writer = MetricsWriter(root, attempt, wandb_run.copies(config, root))
-  chip = chips.by_device_kind(mesh.devices.flat[0].device_kind)
-  meter = Meter(
-    config,
-    writer,
-    ledger,
-    devices=mesh.size,
-    peak_flops=chip and chip.peak_flops,
-    skipped=int(state.skipped),
-  )
   profiler = Profiler(config.profile, root, lambda: meter.aside("profile"))
   compiled = compiling.CompiledSteps(program, root, lambda: meter.aside("compile"))
   progress = console.Progress(f"{root.name}", total=config.total_steps, initial=start_step)
