@@ -25,11 +25,11 @@ class CompiledStep:
 
   Attributes:
     call: `(state, frozen, batch) -> (state, metrics)`; the state is donated.
-    model_flops: of one step, all devices.
+    model_flops: of one step, all devices; None where they cannot be counted.
   """
 
   call: Callable[..., Any]
-  model_flops: float | None
+  model_flops: int | None
 
 
 class CompiledSteps:
@@ -61,7 +61,7 @@ class CompiledSteps:
   def _compile(self, batch: dict[str, Any]) -> CompiledStep:
     began = time.perf_counter()
     traced = self._program.trace(batch)
-    model_flops = self._program.model_flops(batch)
+    model_flops = self._model_flops(batch)
     lowered = traced.lower()
     lowered_at = time.perf_counter()
     with _cache_use() as cache:
@@ -80,6 +80,13 @@ class CompiledSteps:
     run_info.add_program(self._root, facts)
     console.line(f"{self._root}: compiled the step in {seconds:.1f} s (cache: {cache()})")
     return CompiledStep(compiled, model_flops)
+
+  def _model_flops(self, batch: dict[str, Any]) -> int | None:
+    try:
+      return self._program.model_flops(batch)
+    except ValueError as error:  # nobody trains for the sake of a figure
+      console.line(f"no MFU: {error}")
+      return None
 
 
 def use_cache(folder: str) -> None:

@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vidjax import autoencoding, denoising, latent_sets, lazy
+from vidjax import autoencoding, denoising, flops, latent_sets, lazy
 from vidjax import config as configs
 from vidjax import state as states
 from vidjax import step as steps
 from vidjax.conditioning.modes import MODES
+from vidjax.diffusion import noise
 from vidjax.encoders import frozen as encoders
 from vidjax.encoders import tokenizers
 from vidjax.nn.params import Params
@@ -104,9 +105,26 @@ class Program:
     with jax.set_mesh(self.mesh):
       return self.trace(batch).lower()
 
-  def model_flops(self, batch: dict[str, Any] | None = None) -> float | None:
-    """FLOPs of one step that the model asks for, all devices; see `vidjax.flops`."""
-    return None
+  def model_flops(self, batch: dict[str, Any] | None = None) -> int:
+    """FLOPs that the model asks for in one step, all devices (`vidjax.flops`).
+
+    Args:
+      batch: arrays or shapes; by default that of videos.
+
+    Raises:
+      ValueError: they cannot be counted.
+    """
+    videos = dict(self.batch if batch is None else batch)
+    parts = [part for part in (videos.pop("images", None), videos) if part is not None]
+    live = {name: p for name, p in self.params.items() if name in self.trained}
+    fixed = {name: p for name, p in self.params.items() if name not in self.trained}
+
+    def loss(live: Params, fixed: Params, frozen: dict[str, Params], part: dict[str, Any]) -> Any:
+      keys_B = noise.sample_keys(self.config.seed, part["sample_index_B"])
+      return self.task.loss({**live, **fixed}, frozen, part, keys_B)
+
+    with jax.set_mesh(self.mesh):
+      return sum(flops.step_flops(loss, live, fixed, self.frozen, part).total for part in parts)
 
   def fresh(self) -> TrainState:
     """A state with weights drawn from the seed, made in its layout."""

@@ -5,6 +5,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import object_store
 import pytest
 
 from vidjax import compiling, storage
@@ -94,14 +95,21 @@ def settings():
   compiling.compilation_cache.reset_cache()
 
 
-def test_cache_is_used_and_spoken_of(steps, tmp_path, settings, capsys):
-  compiling.use_cache(str(tmp_path / "cache"))
-  for _ in range(2):
-    jax.clear_caches()  # as in another process
-    steps()[1].of(batch(4))
+@pytest.mark.parametrize("place", ["local", "gs"])
+def test_cache_is_used_and_spoken_of(steps, tmp_path, settings, capsys, place):
+  with contextlib.ExitStack() as stack:
+    folder = str(tmp_path / "cache")
+    if place == "gs":
+      store = stack.enter_context(object_store.serve())
+      stack.enter_context(store.environment())
+      folder = "gs://bucket/cache"
+    compiling.use_cache(folder)
+    for _ in range(2):
+      jax.clear_caches()  # as in another process
+      steps()[1].of(batch(4))
+    assert storage.list_files(folder)
   assert [program["compile_cache"] for program in programs(tmp_path)] == ["miss", "hit"]
   assert "(cache: hit)" in capsys.readouterr().out
-  assert any((tmp_path / "cache").iterdir())
 
 
 def test_no_folder_leaves_jax_alone(settings):

@@ -4,6 +4,7 @@ import collections
 from collections.abc import Iterator
 import contextlib
 import dataclasses
+import math
 import time
 from typing import Any
 
@@ -31,7 +32,7 @@ class _Pending:
   """A step that may still be computed, or `ended` then, by the host's clock."""
 
   step: int
-  metrics: dict[str, jax.Array]
+  metrics: dict[str, Any]
   notes: dict[str, Any]
   waited: float
   flops: float | None
@@ -67,7 +68,7 @@ class Meter:
     self._ended = time.perf_counter()  # when a step ended last
     self._since = self._ended  # when the step of the newest row ended
     self._steps, self._waited = 0, 0.0  # since then
-    self._flops: float | None = 0.0
+    self._flops = 0.0  # since then; NaN where one step's are not known
     self.last = ""  # the newest loss that is known, for people
 
   def push(
@@ -141,8 +142,7 @@ class Meter:
     self._skips = self._skips + 1 if skipped > self._skipped_before else 0
     self._skipped_before = skipped
     self._steps, self._waited = self._steps + 1, self._waited + pending.waited
-    counted = self._flops is not None and pending.flops is not None
-    self._flops = self._flops + pending.flops if counted else None
+    self._flops += math.nan if pending.flops is None else pending.flops
     if self._due(pending.step):
       self._log(pending.step, pending.ended, metrics, pending.notes)
     if self._skips >= MAX_CONSECUTIVE_SKIPS:
@@ -153,16 +153,14 @@ class Meter:
 
   def _log(self, step: int, ended: float, metrics: dict[str, Any], notes: dict[str, Any]) -> None:
     seconds = (ended - self._since) / self._steps
-    flops = None  # per second and device
-    if self._flops:
-      flops = self._flops / self._steps / self._devices / seconds
+    rate = self._flops / self._steps / self._devices / seconds  # FLOP/s of a device
     row = metrics | {
       "samples": step * self._config.batch_size,
       "step_seconds": seconds,
       "data_wait_seconds": self._waited / self._steps,
       "clips_per_second": self._config.batch_size / seconds,
-      "tflops_per_device": flops and flops / 1e12,
-      "mfu": flops and self._peak_flops and flops / self._peak_flops,
+      "tflops_per_device": rate / 1e12,
+      "mfu": rate / self._peak_flops if self._peak_flops else None,
     }
     self._writer.write(step, row | notes)
     self._since, self._steps, self._waited, self._flops = ended, 0, 0.0, 0.0

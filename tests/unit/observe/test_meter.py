@@ -1,7 +1,5 @@
 """Metrics are read late and in order, every step counts towards giving up, and FLOPs become MFU."""
 
-import collections
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -9,6 +7,7 @@ import pytest
 from vidjax import config as configs
 from vidjax import errors, storage
 from vidjax.observe import meter as meters
+from vidjax.observe import writers
 from vidjax.observe.goodput import Ledger
 from vidjax.observe.meter import LAG, MAX_CONSECUTIVE_SKIPS, Meter
 
@@ -22,7 +21,7 @@ class Rows:
     self.rows = {}
 
   def write(self, step, metrics):
-    self.rows[step] = dict(metrics)
+    self.rows[step] = {name: writers._plain(value) for name, value in metrics.items()}
 
 
 def make(tmp_path, *, every=1, total=100, devices=1, peak=None, skipped=0):
@@ -114,7 +113,7 @@ def test_explicit_transfers_only(tmp_path):
 
 def clock(monkeypatch):
   """Time that passes only when a test says so."""
-  now = collections.Counter(s=100.0)
+  now = {"s": 100.0}
   monkeypatch.setattr(meters.time, "perf_counter", lambda: now["s"])
   return now
 

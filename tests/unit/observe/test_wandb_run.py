@@ -49,9 +49,7 @@ class Service:
 @pytest.fixture
 def install(monkeypatch):
   def install(service):
-    module = types.ModuleType("wandb")
-    module.init = service.init
-    monkeypatch.setitem(sys.modules, "wandb", module)
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=service.init))
     return service
 
   return install
