@@ -78,6 +78,24 @@ def step_flops(loss: Callable[..., Any], trained: Any, *args: Any) -> Flops:
   return Flops(forward, backward, kinds)
 
 
+def rates(
+  flops: int, step_seconds: float, devices: int, peak: float | None
+) -> dict[str, float | None]:
+  """What a step's FLOPs and time say of the devices, by the names of the metrics.
+
+  Args:
+    flops: of the step, `Flops.total`.
+    step_seconds: from one step to the next, waits included.
+    devices: how many share the step.
+    peak: FLOP per second of one device in the dtype of the computation; None if nobody knows it.
+
+  Returns:
+    `tflops_per_device`, in 10^12 FLOP per second, and `mfu`, the share of the peak, or None.
+  """
+  rate = flops / step_seconds / devices
+  return {"tflops_per_device": rate / 1e12, "mfu": None if peak is None else rate / peak}
+
+
 def _program(jaxpr: extend.core.Jaxpr, inputs: Sequence[bool]) -> tuple[Tally, list[bool]]:
   """The FLOPs of a program, and which results depend on what is trained, as `inputs` do."""
   depends = dict(zip(jaxpr.invars, inputs, strict=True))
@@ -100,15 +118,15 @@ def _equation(equation: extend.core.JaxprEqn, flags: list[bool]) -> tuple[Tally,
   any_result = [any(flags)] * len(equation.outvars)
   if name == "dot_general":
     (contracted, _), (batch, _) = given["dimension_numbers"]
-    depth = math.prod(equation.invars[0].aval.shape[dim] for dim in contracted)
-    flops = 2 * math.prod(equation.outvars[0].aval.shape) * depth
+    depth = math.prod(_shape(equation.invars[0])[dim] for dim in contracted)
+    flops = 2 * math.prod(_shape(equation.outvars[0])) * depth
     return _product("batched matmul" if batch else "matmul", flops, sum(flags)), any_result
   if name == "conv_general_dilated":
     out_dim = given["dimension_numbers"].rhs_spec[0]
-    kernel = equation.invars[1].aval.shape
+    kernel = _shape(equation.invars[1])
     holes = math.prod(given["lhs_dilation"])
     taps = math.prod(kernel) // kernel[out_dim]  # those of all input channels of a group
-    flops = 2 * math.prod(equation.outvars[0].aval.shape) * taps // holes
+    flops = 2 * math.prod(_shape(equation.outvars[0])) * taps // holes
     return _product("convolution", flops, sum(flags)), any_result
   if name == "pallas_call":
     return _kernel(equation, any(flags)), any_result
@@ -170,6 +188,10 @@ def _shards(given: dict[str, Any]) -> int:
 
 def _times(tally: Tally, factor: int) -> Tally:
   return Counter({key: factor * flops for key, flops in tally.items()})
+
+
+def _shape(v: Any) -> tuple[int, ...]:
+  return v.aval.shape
 
 
 def _has_gradient(v: Any) -> bool:

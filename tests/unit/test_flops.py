@@ -11,7 +11,7 @@ from tests.models import describe
 from vidjax import config as configs
 from vidjax import denoising
 from vidjax.diffusion import noise
-from vidjax.flops import step_flops
+from vidjax.flops import rates, step_flops
 from vidjax.models.unet import PRESETS
 from vidjax.nn.attention import Attention
 from vidjax.nn.conv import Conv
@@ -123,6 +123,11 @@ def test_a_mesh_changes_nothing():
     )
   assert whole == parts
   assert whole.forward == 2 * ONE
+
+
+def test_rates_are_those_of_one_device():
+  assert rates(8 * 10**12, 2.0, 4, 5e12) == {"tflops_per_device": 1.0, "mfu": 0.2}
+  assert rates(8 * 10**12, 2.0, 4, None) == {"tflops_per_device": 1.0, "mfu": None}
 
 
 @pytest.mark.parametrize(
