@@ -4,13 +4,12 @@ import collections
 from collections.abc import Iterator
 import contextlib
 import dataclasses
-import math
 import time
 from typing import Any
 
 import jax
 
-from vidjax import errors
+from vidjax import errors, flops
 from vidjax.config import TrainConfig
 from vidjax.observe.goodput import Ledger
 from vidjax.observe.writers import MetricsWriter
@@ -35,7 +34,7 @@ class _Pending:
   metrics: dict[str, Any]
   notes: dict[str, Any]
   waited: float
-  flops: float | None
+  flops: int | None
   ended: float | None = None
 
 
@@ -67,8 +66,8 @@ class Meter:
     self._skips, self._skipped_before = 0, skipped
     self._ended = time.perf_counter()  # when a step ended last
     self._since = self._ended  # when the step of the newest row ended
-    self._steps, self._waited = 0, 0.0  # since then
-    self._flops = 0.0  # since then; NaN where one step's are not known
+    self._waited = 0.0  # since then
+    self._flops: list[int | None] = []  # of each step since then
     self.last = ""  # the newest loss that is known, for people
 
   def push(
@@ -78,7 +77,7 @@ class Meter:
     notes: dict[str, Any],
     *,
     waited: float,
-    flops: float | None,
+    flops: int | None,
   ) -> None:
     """Takes the metrics of `step`, which may still be computed; reads those of `step - LAG`.
 
@@ -141,8 +140,8 @@ class Meter:
     skipped = int(metrics["skipped_steps"])
     self._skips = self._skips + 1 if skipped > self._skipped_before else 0
     self._skipped_before = skipped
-    self._steps, self._waited = self._steps + 1, self._waited + pending.waited
-    self._flops += math.nan if pending.flops is None else pending.flops
+    self._waited += pending.waited
+    self._flops.append(pending.flops)
     if self._due(pending.step):
       self._log(pending.step, pending.ended, metrics, pending.notes)
     if self._skips >= MAX_CONSECUTIVE_SKIPS:
@@ -152,15 +151,15 @@ class Meter:
       )
 
   def _log(self, step: int, ended: float, metrics: dict[str, Any], notes: dict[str, Any]) -> None:
-    seconds = (ended - self._since) / self._steps
-    rate = self._flops / self._steps / self._devices / seconds  # FLOP/s of a device
+    steps, passed = len(self._flops), ended - self._since
+    known = [n for n in self._flops if n is not None]
+    rates = flops.rates(sum(known), passed, self._devices, self._peak_flops)
     row = metrics | {
       "samples": step * self._config.batch_size,
-      "step_seconds": seconds,
-      "data_wait_seconds": self._waited / self._steps,
-      "clips_per_second": self._config.batch_size / seconds,
-      "tflops_per_device": rate / 1e12,
-      "mfu": rate / self._peak_flops if self._peak_flops else None,
+      "step_seconds": passed / steps,
+      "data_wait_seconds": self._waited / steps,
+      "clips_per_second": steps * self._config.batch_size / passed,
+      **(rates if len(known) == steps else dict.fromkeys(rates)),
     }
     self._writer.write(step, row | notes)
-    self._since, self._steps, self._waited, self._flops = ended, 0, 0.0, 0.0
+    self._since, self._waited, self._flops = ended, 0.0, []
