@@ -16,4 +16,4 @@ def test_flops_are_those_of_all_rows_of_a_batch():
   alone = {name: a for name, a in mixed.batch.items() if name != "images"}
   videos, pictures = mixed.model_flops(alone), mixed.model_flops(mixed.batch["images"])
   assert mixed.model_flops() == videos + pictures
-  assert 0 < pictures < videos / 4
+  assert 0 < pictures < videos / 2  # the encoder of captions works for both
