@@ -100,14 +100,14 @@ class MetricsWriter:
     self._upload()
 
   def close(self) -> None:
-    """Flushes and releases files."""
-    for copy in self._copies:
-      copy.close()
+    """Flushes and releases files, then the copies, which may take their time."""
     self._events.close()
     self._upload()
     self._file.close()
     if self._staging is not None:
       self._staging.cleanup()
+    for copy in self._copies:
+      copy.close()
 
   def _upload(self) -> None:
     if self._staging is not None:
