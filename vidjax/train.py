@@ -6,6 +6,7 @@ Chapters: devices, program, state (restore or start), data, loop, end. Run it ag
 same workdir and it goes on where the newest checkpoint is; a finished run says so and exits 0.
 Exit codes: 0 done; 2 config; 3 data; 4 checkpoint; 5 non-finite loss; 7 disk full;
 75 preempted (SIGTERM), state saved, run me again; 130 interrupted (Ctrl-C), state saved.
+SIGUSR1 records a trace of the next steps (`vidjax.observe.profiler`).
 """
 
 import time
