@@ -123,6 +123,22 @@ class CheckpointConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ProfileConfig:
+  """Which steps are traced (`vidjax.observe.profiler`), beside those that a person asks for."""
+
+  at_steps: tuple[int, ...] = ()  # the first step of each trace
+  num_steps: int = 3  # steps in a trace
+
+
+@dataclasses.dataclass(frozen=True)
+class WandbConfig:
+  """A copy of the metrics on Weights & Biases; none where `project` is empty."""
+
+  project: str = ""
+  mode: str = ""  # online or offline; "": the environment variable WANDB_MODE decides
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
   """One training stage."""
 
@@ -134,6 +150,7 @@ class TrainConfig:
   log_every_steps: int = 100
   sample_every_steps: int = 0  # 0: never
   init_from: str = ""  # any directory that `--model` takes; EMA weights, no optimizer state
+  compile_cache: str = ""  # folder for compiled programs, may be remote; "": JAX's own settings
   data: DataConfig = dataclasses.field(default_factory=DataConfig)
   encoders: EncodersConfig = dataclasses.field(default_factory=EncodersConfig)
   model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
@@ -143,6 +160,8 @@ class TrainConfig:
   optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
   checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
   mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+  profile: ProfileConfig = dataclasses.field(default_factory=ProfileConfig)
+  wandb: WandbConfig = dataclasses.field(default_factory=WandbConfig)
 
   def __post_init__(self) -> None:
     _check_choice("task", self.task, ("diffusion", "autoencoder"))
@@ -165,6 +184,8 @@ class TrainConfig:
       )
     for key in ("every_steps", "keep"):
       _check_positive(f"checkpoint.{key}", getattr(self.checkpoint, key))
+    _check_positive("profile.num_steps", self.profile.num_steps)
+    _check_choice("wandb.mode", self.wandb.mode, ("", "online", "offline"))
     _ = self.data.members  # refuses none, and both forms at once
     images = self.data.images
     if (images.every_steps or images.rows) and self.conditioning.mode != "text_to_video":

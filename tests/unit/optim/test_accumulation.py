@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from two_layers import CONFIG, TASK, batch, config, run
 
+from vidjax import divisibility
 from vidjax.data.config import DataConfig, ImagesConfig
 from vidjax.optim import accumulation
 from vidjax.parallel import mesh as meshes
@@ -99,4 +100,4 @@ def test_rows_that_do_not_divide_are_named(rows, images, parts, message):
     data=DataConfig(path="none", images=ImagesConfig(rows=images)),
   )
   with pytest.raises(ValueError, match=message):
-    accumulation.check_rows(of, 8)
+    divisibility.check(of, {"replica": 1, "fsdp": 8, "context": 1, "tensor": 1})
