@@ -11,6 +11,7 @@ with f = 1 during the warm-up, and after it, over d = decay_samples, m = n - w, 
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +38,7 @@ def learning_rate(config: OptimizerConfig, total_samples: int, samples: jax.Arra
   return jnp.float32(config.learning_rate) * ramp * decay(after)
 
 
-def _decay(config: OptimizerConfig, total_samples: int) -> Callable[[jax.Array], jax.Array]:
+def _decay(config: OptimizerConfig, total_samples: int) -> Callable[[jax.Array], Any]:
   """f, of samples since the warm-up."""
   length = float(config.decay_samples or total_samples - config.warmup_samples)
   warmup = float(config.warmup_samples)
