@@ -75,9 +75,10 @@ def _problems(config: TrainConfig, mesh: Mapping[str, int]) -> Iterator[str]:
 
 def computed_whole(config: TrainConfig, mesh: Mapping[str, int]) -> list[str]:
   """What is not divided over `context` or `tensor` although the axis is there, a line for each."""
-  if config.task == "autoencoder":
+  context, tensor = mesh["context"], mesh["tensor"]
+  if config.task == "autoencoder" or context * tensor == 1:
     return []
-  unet, context, tensor = denoising.unet_config(config), mesh["context"], mesh["tensor"]
+  unet = denoising.unet_config(config)
   factor = frozen.vae_downsampling(config.encoders.vae)
   views = config.data.buckets or ((config.data.height, config.data.width),)
   found = []

@@ -124,12 +124,14 @@ def test_interrupted_run_ends_where_an_undisturbed_one_does(job, undisturbed, tm
 
 
 def test_eight_devices_train_as_one_does(job, tmp_path):
-  """The same samples, the same loss up to the order of sums, from a sharded state."""
+  """The same samples, the same loss up to the order of sums, on a mesh of three axes."""
   flags = ("--config.batch_size=8", "--config.total_samples=16")
   run_vidjax(*stage(job, tmp_path / "one", *flags))
   env = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"}
-  run_vidjax(*stage(job, tmp_path / "eight", *flags), env=env)
-  assert json.loads((tmp_path / "eight" / "run.json").read_text())["mesh"]["fsdp"] == 8
+  axes = ("--config.mesh.context=2", "--config.mesh.tensor=2")
+  run_vidjax(*stage(job, tmp_path / "eight", *flags, *axes), env=env)
+  mesh = json.loads((tmp_path / "eight" / "run.json").read_text())["mesh"]
+  assert mesh == {"replica": 1, "fsdp": 2, "context": 2, "tensor": 2}
   one, eight = (writers.read_metrics(tmp_path / n / "metrics.jsonl") for n in ("one", "eight"))
   for a, b in zip(one, eight, strict=True):
     assert a["sample_ids_hash"] == b["sample_ids_hash"]
