@@ -22,6 +22,7 @@ from vidjax.diffusion import noise
 from vidjax.encoders import frozen as encoders
 from vidjax.encoders import tokenizers
 from vidjax.nn.params import Params
+from vidjax.optim import freezing
 from vidjax.optim import optimizer as optimizers
 from vidjax.parallel import plan
 from vidjax.state import TrainState
@@ -132,7 +133,7 @@ class Program:
 
   def started(self, params: Params) -> TrainState:
     """A state around `params`, which come in their layout."""
-    create = jax.jit(lambda params: states.create(params, self.optimizer, self.trained))
+    create = jax.jit(self._around)
     return jax.device_put(create(params), self.state_shardings)
 
   def draw(self, names: frozenset[str]) -> Params:
@@ -158,8 +159,11 @@ class Program:
     }
 
   def _create(self) -> TrainState:
-    params = self.task.network.init(jax.random.key(self.config.seed))
-    return states.create(params, self.optimizer, self.trained)
+    return self._around(self.task.network.init(jax.random.key(self.config.seed)))
+
+  def _around(self, params: Params) -> TrainState:
+    decays = self.config.optimizer.ema_decays
+    return states.create(params, self.optimizer, self.trained, decays)
 
   def _placed(self, encoder: encoders.Encoder[Any]) -> Params:
     network = encoder.network
@@ -212,7 +216,7 @@ def make(config: configs.TrainConfig, mesh: jax.sharding.Mesh, *, weights: bool 
     kind = MODES[config.conditioning.mode].encoder
     described = encoders.describe(config.encoders, kind, dtype=config.encoders.dtype)
     task = denoising.make_task(config, described)
-  trained = optimizers.trained_names(config.optimizer, task.network.abstract)
+  trained = freezing.trained_names(config.optimizer, task.network.abstract)
   return Program(config, mesh, task, trained, optimizers.make_optimizer(config.optimizer))
 
 

@@ -14,7 +14,7 @@ import time
 from absl import flags
 import jax
 
-from vidjax import command, compiling, latent_sets, pretrained, storage
+from vidjax import command, compiling, divisibility, latent_sets, pretrained, storage
 from vidjax import config as configs
 from vidjax import feed as feeds
 from vidjax import program as programs
@@ -50,16 +50,9 @@ def train(config: configs.TrainConfig, workdir: str) -> None:
 
   # --- Devices ----------------------------------------------------------------------------------
   mesh = meshes.make_mesh(config.mesh)
-  divisor = plan.batch_divisor(mesh)
-  for key, rows in (
-    ("batch_size", config.batch_size),
-    ("data.images.rows", config.data.images.rows),
-  ):
-    if rows % divisor:
-      raise ValueError(
-        f"{key}={rows} does not divide over mesh.replica x mesh.fsdp = {divisor}:"
-        f" use a multiple of {divisor}"
-      )
+  divisibility.check(config, mesh.shape)
+  for line in divisibility.computed_whole(config, mesh.shape):
+    console.line(f"not divided: {line}")
   attempt = run_info.begin(root, config, mesh)
   ledger = Ledger(root, attempt)
   with jax.set_mesh(mesh), stop_signal.listen() as stop, ledger:
@@ -105,14 +98,15 @@ def _train_on_mesh(
 
   # --- Data: batch k is a function of (seed, sample index); the position is the sample count ----
   tokenizer = tokenizers.load(config.encoders.text) if config.encoders.text else None
+  share, shares = meshes.reader(mesh, jax.process_index())
   batches = loaders.make_loader(
     config.data,
     global_batch=config.batch_size,
     start_sample=start_sample,
     seed=config.seed,
     tokenizer=tokenizer,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
+    process_index=share,
+    process_count=shares,
   )
   feed = feeds.Feed(batches, jax.NamedSharding(mesh, plan.batch_spec(mesh)))
 
@@ -176,7 +170,7 @@ def _train_on_mesh(
           save(step + 1, state)
       if preview.due(step + 1):
         with meter.aside("samples"), jax.transfer_guard("allow"):
-          weights = jax.device_get(state.params | state.ema)
+          weights = jax.device_get(states.averaged(state, config.optimizer.ema_decays))
           preview.write(step + 1, program.by_name(weights))
 
     # --- End ------------------------------------------------------------------------------------
