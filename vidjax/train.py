@@ -6,8 +6,13 @@ Chapters: devices, program, state (restore or start), data, loop, end. Run it ag
 same workdir and it goes on where the newest checkpoint is; a finished run says so and exits 0.
 Exit codes: 0 done; 2 config; 3 data; 4 checkpoint; 5 non-finite loss; 7 disk full;
 75 preempted (SIGTERM), state saved, run me again; 130 interrupted (Ctrl-C), state saved.
+
+On several hosts, each process runs this same program (`vidjax.parallel.distributed`). The first one
+speaks and writes the files of the run; each writes its part of a checkpoint. A signal to one of
+them stops all, after the same step.
 """
 
+import json
 import time
 
 from absl import flags
@@ -24,7 +29,8 @@ from vidjax.encoders import tokenizers
 from vidjax.observe import console, run_info, stop_signal
 from vidjax.observe.goodput import Ledger
 from vidjax.observe.meter import Meter
-from vidjax.observe.writers import MetricsWriter
+from vidjax.observe.writers import Discarded, MetricsWriter
+from vidjax.parallel import distributed
 from vidjax.parallel import mesh as meshes
 from vidjax.parallel import plan
 from vidjax.preview import Preview
@@ -33,6 +39,10 @@ from vidjax.preview import Preview
 def train(config: configs.TrainConfig, workdir: str) -> None:
   """Runs one stage to its end, or raises what `vidjax.errors` maps to an exit code."""
   root = storage.Path(workdir)
+  if not distributed.is_first():
+    console.mute()
+  arguments = json.dumps([workdir, configs.to_dict(config)], sort_keys=True)
+  distributed.check_same("--workdir or --config", arguments, "start all with the same flags")
 
   # --- Done already? Answered before anything is compiled. --------------------------------------
   checkpointer = Checkpointer(root / "checkpoints", keep=config.checkpoint.keep)
@@ -54,7 +64,8 @@ def train(config: configs.TrainConfig, workdir: str) -> None:
         f"{key}={rows} does not divide over mesh.replica x mesh.fsdp = {divisor}:"
         f" use a multiple of {divisor}"
       )
-  attempt = run_info.begin(root, config, mesh)
+  attempt = run_info.begin(root, config, mesh) if distributed.is_first() else 0
+  attempt = distributed.from_first(attempt)
   ledger = Ledger(root, attempt)
   with jax.set_mesh(mesh), stop_signal.listen() as stop, ledger:
     _train_on_mesh(config, root, mesh, checkpointer, newest, attempt, ledger, stop)
@@ -72,12 +83,16 @@ def _train_on_mesh(
 ) -> None:
   # --- Program: the step, and the frozen encoders that its loss reads ---------------------------
   with ledger.phase("init"):
+    share, shares = distributed.batch_share(mesh)
     latent_sets.check(config)
     program = programs.make(config, mesh)
     frozen = program.load_frozen()
 
   # --- State: the newest checkpoint, else another model's weights, else fresh -------------------
   fingerprint = loaders.data_fingerprint(config.data)
+  distributed.check_same(
+    "the data", json.dumps(fingerprint, sort_keys=True), "each host has to read the same data sets"
+  )
   if newest is not None:
     with ledger.phase("restore"):
       before = checkpointer.position(newest)["data"]
@@ -105,8 +120,8 @@ def _train_on_mesh(
     start_sample=start_sample,
     seed=config.seed,
     tokenizer=tokenizer,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
+    process_index=share,
+    process_count=shares,
   )
   feed = feeds.Feed(batches, jax.NamedSharding(mesh, plan.batch_spec(mesh)))
 
@@ -127,7 +142,8 @@ def _train_on_mesh(
 
   # --- Loop -------------------------------------------------------------------------------------
   preview = Preview(config, root)
-  writer = MetricsWriter(root, attempt)
+  writer = MetricsWriter(root, attempt) if distributed.is_first() else Discarded()
+  stop_all = distributed.Largest(mesh)
   meter = Meter(config, writer)
   progress = console.Progress(f"{root.name}", total=config.total_steps, initial=start_step)
   with feed, writer, progress, ledger.phase("steps"), jax.transfer_guard("disallow"):
@@ -142,12 +158,15 @@ def _train_on_mesh(
       progress.update(step + 1, meter.last)
 
       done = step + 1 == config.total_steps
-      if stop.requested and not done:
+      stopped_by = stop_all(stop.number)
+      if stopped_by and not done:
         with jax.transfer_guard("allow"):
           save(step + 1, state)
           checkpointer.wait()
         meter.flush()
-        raise stop.error(f"stopped at step {step + 1}, state saved: run the same command again")
+        raise stop_signal.error(
+          stopped_by, f"stopped at step {step + 1}, state saved: run the same command again"
+        )
       if done or (step + 1) % config.checkpoint.every_steps == 0:
         with jax.transfer_guard("allow"):
           save(step + 1, state)
@@ -165,6 +184,7 @@ def _train_on_mesh(
 
 def define_flags() -> None:
   """Defines the flags of the verb; only the process that runs it has them."""
+  distributed.define_flags()
   flags.DEFINE_string(
     "config", None, "FILE.py[:variant,...]; --config.a.b=VALUE overrides.", required=True
   )
@@ -174,7 +194,9 @@ def define_flags() -> None:
 def main() -> None:
   """The verb: see the module's text."""
   given = flags.FLAGS
-  train(configs.load(given.config, command.config_overrides()), given.workdir)
+  config = configs.load(given.config, command.config_overrides())
+  with distributed.joined():
+    train(config, given.workdir)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 
 from vidjax import errors
 from vidjax.config import TrainConfig
-from vidjax.observe.writers import MetricsWriter
+from vidjax.observe.writers import Discarded, MetricsWriter
 
 # Consecutive steps whose loss or gradient is not finite before the run gives up.
 MAX_CONSECUTIVE_SKIPS = 10
@@ -17,7 +17,7 @@ MAX_CONSECUTIVE_SKIPS = 10
 class Meter:
   """Reads metrics one step late, so that the device never waits for the host."""
 
-  def __init__(self, config: TrainConfig, writer: MetricsWriter):
+  def __init__(self, config: TrainConfig, writer: MetricsWriter | Discarded):
     self._config, self._writer = config, writer
     self._pending: tuple[int, dict[str, jax.Array], dict[str, Any]] | None = None
     self._logged_step, self._logged_at = None, time.perf_counter()

@@ -15,13 +15,12 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "av"
 
 
 def begin(root: storage.Path, config: configs.TrainConfig, mesh: jax.sharding.Mesh) -> int:
-  """Writes both files; returns the number of this attempt, from 1."""
+  """Writes both files; returns the number of this attempt, from 1. For the first process."""
   root.mkdir(parents=True, exist_ok=True)
   path = root / "run.json"
   attempt = storage.read_json(path)["attempt"] + 1 if path.exists() else 1
-  if jax.process_index() == 0:
-    storage.write_json(root / "config.json", configs.to_dict(config))
-    storage.write_json(path, {"attempt": attempt, **describe(mesh)})
+  storage.write_json(root / "config.json", configs.to_dict(config))
+  storage.write_json(path, {"attempt": attempt, **describe(mesh)})
   return attempt
 
 
