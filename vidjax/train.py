@@ -30,9 +30,8 @@ from vidjax.observe import console, run_info, stop_signal
 from vidjax.observe.goodput import Ledger
 from vidjax.observe.meter import Meter
 from vidjax.observe.writers import Discarded, MetricsWriter
-from vidjax.parallel import distributed
+from vidjax.parallel import distributed, plan
 from vidjax.parallel import mesh as meshes
-from vidjax.parallel import plan
 from vidjax.preview import Preview
 
 

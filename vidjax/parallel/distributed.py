@@ -9,8 +9,8 @@ All processes run the same program, so whatever decides what is run next has to 
 the functions at the end of this file make it so. They are collective: every process calls them.
 """
 
-from collections.abc import Iterator, Mapping
 import atexit
+from collections.abc import Iterator, Mapping
 import contextlib
 import dataclasses
 import hashlib
@@ -21,7 +21,7 @@ import time
 
 from absl import flags, logging
 import jax
-from jax._src.clusters import ClusterEnv  # nothing public says what JAX detects
+from jax._src.clusters import ClusterEnv, K8sCluster  # nothing public says what JAX detects
 from jax.experimental import multihost_utils
 import numpy as np
 
@@ -98,7 +98,9 @@ def place_of(given: Mapping[str, str | int | None], environ: Mapping[str, str]) 
     numbers.append(int(text))
   index, count = numbers
   if index >= count:
-    raise ValueError(f"--process_index={index}: with --process_count={count} it is 0 to {count - 1}")
+    raise ValueError(
+      f"--process_index={index}: with --process_count={count} it is 0 to {count - 1}"
+    )
   return Place(coordinator, index, count)
 
 
@@ -120,9 +122,8 @@ def joined() -> Iterator[None]:
   jax.config.update("jax_enable_preemption_service", False)
   timeout = values.join_timeout
   if place is None:
-    cluster = _cluster()
-    if cluster is not None:
-      _initialize(timeout, cluster_detection_method=cluster.name)
+    if _cluster() is not None:
+      _initialize(timeout)
   elif place.count > 1:
     _reach(place, timeout)
     _initialize(
@@ -243,7 +244,7 @@ def _cluster() -> type[ClusterEnv] | None:
   """The cluster of several processes that JAX finds itself in, as `jax.distributed` chooses it."""
   for cluster in ClusterEnv._cluster_types:
     # A pod of Kubernetes that is no part of an indexed job has no number, and trains alone.
-    alone = cluster.name == "k8s" and "JOB_COMPLETION_INDEX" not in os.environ
+    alone = cluster is K8sCluster and "JOB_COMPLETION_INDEX" not in os.environ
     if not cluster.opt_in_only_method and not alone and cluster.is_env_present():
       return cluster if cluster.get_process_count() > 1 else None
   return None
