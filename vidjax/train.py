@@ -65,6 +65,9 @@ def train(config: configs.TrainConfig, workdir: str) -> None:
       )
   attempt = run_info.begin(root, config, mesh) if distributed.is_first() else 0
   attempt = distributed.from_first(attempt)
+  distributed.check_same(
+    "the files in --workdir", str(run_info.seen(root)), "use storage that all hosts share"
+  )
   ledger = Ledger(root, attempt)
   with jax.set_mesh(mesh), stop_signal.listen() as stop, ledger:
     _train_on_mesh(config, root, mesh, checkpointer, newest, attempt, ledger, stop)

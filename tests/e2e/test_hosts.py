@@ -44,8 +44,10 @@ def free_port() -> int:
     return probe.getsockname()[1]
 
 
-def start(workdir: pathlib.Path, processes: int, steps: int = STEPS) -> list[subprocess.Popen]:
-  """Starts the processes of a run."""
+def start(
+  workdir: pathlib.Path, processes: int, steps: int = STEPS, differ: str = ""
+) -> list[subprocess.Popen]:
+  """Starts the processes of a run; `differ` is a flag of which each gets its own number."""
   command = [sys.executable, "-m", "vidjax.train", *ARGUMENTS, f"--workdir={workdir}"]
   command += [f"--config.total_samples={8 * steps}"]
   environ = os.environ | {"JAX_NUM_CPU_DEVICES": str(DEVICES // processes)}
@@ -54,7 +56,8 @@ def start(workdir: pathlib.Path, processes: int, steps: int = STEPS) -> list[sub
     environ["VIDJAX_PROCESS_COUNT"] = str(processes)
   return [
     subprocess.Popen(
-      command if processes == 1 else [*command, f"--process_index={index}"],
+      [*command, *([f"--process_index={index}"] if processes > 1 else [])]
+      + ([f"{differ}={index}"] if differ else []),
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
       text=True,
@@ -174,6 +177,12 @@ def test_flags_that_are_missing_are_named(tmp_path):
   assert done.returncode == 2
   assert "--coordinator (or VIDJAX_COORDINATOR)" in done.stderr
   assert "Traceback" not in done.stderr
+
+
+def test_processes_with_other_flags_are_refused(tmp_path):
+  for text in end(start(tmp_path / "w", 2, differ="--config.seed"), code=2):
+    assert "of process 0 and of process 1 differ: start all with the same flags" in text
+  assert not (tmp_path / "w").exists()
 
 
 def test_coordinator_that_is_not_there(tmp_path):

@@ -4,6 +4,7 @@ import datetime
 import importlib.metadata
 import subprocess
 import sys
+import time
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import jax
 from vidjax import config as configs
 from vidjax import storage
 
+_SEEN_SECONDS = 60.0  # longer than network file systems remember that there was no such folder
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "av", "vidjax")
 
 
@@ -22,6 +24,16 @@ def begin(root: storage.Path, config: configs.TrainConfig, mesh: jax.sharding.Me
   storage.write_json(root / "config.json", configs.to_dict(config))
   storage.write_json(path, {"attempt": attempt, **describe(mesh)})
   return attempt
+
+
+def seen(root: storage.Path) -> bool:
+  """Whether this process finds what the first one has written, if need be after a while."""
+  deadline = time.monotonic() + _SEEN_SECONDS
+  while not (root / "run.json").exists():
+    if time.monotonic() > deadline:
+      return False
+    time.sleep(0.5)
+  return True
 
 
 def describe(mesh: jax.sharding.Mesh) -> dict[str, Any]:

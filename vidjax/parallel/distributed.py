@@ -35,6 +35,7 @@ ENVIRONMENT = {
 }
 _HEARTBEAT_SECONDS = 100  # without a sign of life, after which all processes are ended
 _GOODBYE_SECONDS = 300  # for the slowest process to end, after which the others do not wait
+_LAST_SECONDS = 5.0
 _KNOCK_SECONDS = 0.5
 _LAG = 2  # calls of `Largest`
 
@@ -109,8 +110,7 @@ def joined() -> Iterator[None]:
   """Joins the other processes that the flags, the environment or the cluster name, if any.
 
   To be entered before anything asks JAX for its devices. Where all processes end alike, done or
-  stopped, they wait for each other; one that fails leaves at once, and the others are ended by the
-  loss of it.
+  stopped, they wait for each other; one that fails does not, and its loss ends the others.
 
   Raises:
     ValueError: flags are missing or not possible, or the coordinator cannot be reached.
@@ -294,6 +294,8 @@ def _leave() -> None:
 def _leave_at_once(code: int) -> None:
   sys.stdout.flush()
   sys.stderr.flush()
+  if is_first():  # others may be about to end of the same error, and are cut short when it is gone
+    time.sleep(_LAST_SECONDS)
   os._exit(code)
 
 
