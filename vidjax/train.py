@@ -203,4 +203,4 @@ def main() -> None:
 
 if __name__ == "__main__":
   define_flags()
-  command.run(main)
+  command.run(main, depart=distributed.depart)

@@ -9,7 +9,6 @@ All processes run the same program, so whatever decides what is run next has to 
 the functions at the end of this file make it so. They are collective: every process calls them.
 """
 
-import atexit
 from collections.abc import Iterator, Mapping
 import contextlib
 import dataclasses
@@ -110,7 +109,7 @@ def joined() -> Iterator[None]:
   """Joins the other processes that the flags, the environment or the cluster name, if any.
 
   To be entered before anything asks JAX for its devices. Where all processes end alike, done or
-  stopped, they wait for each other; one that fails does not, and its loss ends the others.
+  stopped, they wait for each other. One that fails is to `depart`: its loss ends the others.
 
   Raises:
     ValueError: flags are missing or not possible, or the coordinator cannot be reached.
@@ -141,12 +140,25 @@ def joined() -> Iterator[None]:
   except (errors.Preempted, errors.Interrupted):
     _leave()
     raise
-  except BaseException as error:
-    # JAX would wait for the others on the way out, which wait for this process.
-    atexit.register(_leave_at_once, errors.exit_code(error))
-    raise
   else:
     _leave()
+
+
+def depart(code: int) -> None:
+  """Ends this process at once with `code` if it is one of several and has failed.
+
+  On the way out of an interpreter, JAX and background writers wait for the other processes, which
+  wait for this one.
+  """
+  if not jax.distributed.is_initialized():
+    return
+  sys.stdout.flush()
+  sys.stderr.flush()
+  if is_first() and code != errors.Interrupted.exit_code:
+    time.sleep(
+      _LAST_SECONDS
+    )  # others may be ending of the same error, and are cut short without it
+  os._exit(code)
 
 
 def batch_share(mesh: jax.sharding.Mesh, process: int | None = None) -> tuple[int, int]:
@@ -289,14 +301,6 @@ def _leave() -> None:
     jax.distributed.shutdown()
   except Exception as error:  # the work is done and saved: how others part does not change that
     logging.warning("another process did not end with this one: %s", error)
-
-
-def _leave_at_once(code: int) -> None:
-  sys.stdout.flush()
-  sys.stderr.flush()
-  if is_first():  # others may be about to end of the same error, and are cut short when it is gone
-    time.sleep(_LAST_SECONDS)
-  os._exit(code)
 
 
 def _listed(processes: list[int]) -> str:
