@@ -155,9 +155,7 @@ def depart(code: int) -> None:
   sys.stdout.flush()
   sys.stderr.flush()
   if is_first() and code != errors.Interrupted.exit_code:
-    time.sleep(
-      _LAST_SECONDS
-    )  # others may be ending of the same error, and are cut short without it
+    time.sleep(_LAST_SECONDS)  # others, ending of the same error, are cut short without it
   os._exit(code)
 
 
