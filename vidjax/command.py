@@ -16,12 +16,18 @@ from vidjax import errors
 _OVERRIDE = "--config."
 
 
-def run(main: Callable[[], None], *, pass_unknown: bool = False) -> NoReturn:
+def run(
+  main: Callable[[], None],
+  *,
+  pass_unknown: bool = False,
+  depart: Callable[[int], None] | None = None,
+) -> NoReturn:
   """Parses the command line, runs `main`, and exits with the documented code.
 
   Args:
     main: the verb. Raises what `vidjax.errors` knows.
     pass_unknown: unknown flags are kept for `unknown_flags()` instead of being an error (Beam's).
+    depart: called with the exit code when all is said; may end the process in a way of its own.
   """
 
   def parse(argv: Sequence[str]) -> list[str]:
@@ -43,6 +49,8 @@ def run(main: Callable[[], None], *, pass_unknown: bool = False) -> NoReturn:
   def verb(_: Sequence[str]) -> NoReturn:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     code = errors.run_main(main)
+    if depart is not None:
+      depart(code)
     if code == errors.Interrupted.exit_code:
       # Native threads may be at work still, compiling or writing. The interpreter's way out would
       # take the memory from under them and end in a crash instead of this code.

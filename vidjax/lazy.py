@@ -74,7 +74,7 @@ def place(value: np.ndarray | jax.Array | LazyArray, like: jax.ShapeDtypeStruct)
 
   Of a lazy array every host reads what its devices hold, never a whole copy for each device.
   """
-  if not isinstance(value, LazyArray):
+  if isinstance(value, jax.Array) or (not isinstance(value, LazyArray) and like.sharding is None):
     return jax.device_put(value.astype(like.dtype, copy=False), like.sharding)
   if like.sharding is None:
     return jax.device_put(np.asarray(value, like.dtype))

@@ -7,8 +7,13 @@ same workdir and it goes on where the newest checkpoint is; a finished run says 
 Exit codes: 0 done; 2 config; 3 data; 4 checkpoint; 5 non-finite loss; 7 disk full;
 75 preempted (SIGTERM), state saved, run me again; 130 interrupted (Ctrl-C), state saved.
 SIGUSR1 records a trace of the next steps (`vidjax.observe.profiler`).
+
+On several hosts, each process runs this same program (`vidjax.parallel.distributed`). The first one
+speaks and writes the files of the run; each writes its part of a checkpoint. A signal to one of
+them stops all, after the same step.
 """
 
+import json
 import time
 
 from absl import flags
@@ -26,9 +31,9 @@ from vidjax.observe import console, run_info, stop_signal, wandb_run
 from vidjax.observe.goodput import Ledger
 from vidjax.observe.meter import Meter
 from vidjax.observe.profiler import Profiler
-from vidjax.observe.writers import MetricsWriter
+from vidjax.observe.writers import Discarded, MetricsWriter
+from vidjax.parallel import distributed, plan
 from vidjax.parallel import mesh as meshes
-from vidjax.parallel import plan
 from vidjax.planning import chips
 from vidjax.preview import Preview
 
@@ -36,6 +41,10 @@ from vidjax.preview import Preview
 def train(config: configs.TrainConfig, workdir: str) -> None:
   """Runs one stage to its end, or raises what `vidjax.errors` maps to an exit code."""
   root = storage.Path(workdir)
+  if not distributed.is_first():
+    console.mute()
+  arguments = json.dumps([workdir, configs.to_dict(config)], sort_keys=True)
+  distributed.check_same("--workdir or --config", arguments, "start all with the same flags")
 
   # --- Done already? Answered before anything is compiled. --------------------------------------
   checkpointer = Checkpointer(root / "checkpoints", keep=config.checkpoint.keep)
@@ -53,7 +62,11 @@ def train(config: configs.TrainConfig, workdir: str) -> None:
   divisibility.check(config, mesh.shape)
   for line in divisibility.computed_whole(config, mesh.shape):
     console.line(f"not divided: {line}")
-  attempt = run_info.begin(root, config, mesh)
+  attempt = run_info.begin(root, config, mesh) if distributed.is_first() else 0
+  attempt = distributed.from_first(attempt)
+  distributed.check_same(
+    "the files in --workdir", str(run_info.seen(root)), "use storage that all hosts share"
+  )
   ledger = Ledger(root, attempt)
   with jax.set_mesh(mesh), stop_signal.listen() as stop, ledger:
     _train_on_mesh(config, root, mesh, checkpointer, newest, attempt, ledger, stop)
@@ -71,12 +84,16 @@ def _train_on_mesh(
 ) -> None:
   # --- Program: the step, and the frozen encoders that its loss reads ---------------------------
   with ledger.phase("init"):
+    share, shares = distributed.batch_share(mesh)
     latent_sets.check(config)
     program = programs.make(config, mesh)
     frozen = program.load_frozen()
 
   # --- State: the newest checkpoint, else another model's weights, else fresh -------------------
   fingerprint = loaders.data_fingerprint(config.data)
+  distributed.check_same(
+    "the data", json.dumps(fingerprint, sort_keys=True), "each host has to read the same data sets"
+  )
   if newest is not None:
     with ledger.phase("restore"):
       before = checkpointer.position(newest)["data"]
@@ -98,7 +115,6 @@ def _train_on_mesh(
 
   # --- Data: batch k is a function of (seed, sample index); the position is the sample count ----
   tokenizer = tokenizers.load(config.encoders.text) if config.encoders.text else None
-  share, shares = meshes.reader(mesh, jax.process_index())
   batches = loaders.make_loader(
     config.data,
     global_batch=config.batch_size,
@@ -111,7 +127,10 @@ def _train_on_mesh(
   feed = feeds.Feed(batches, jax.NamedSharding(mesh, plan.batch_spec(mesh)))
 
   # --- Metrics, saving --------------------------------------------------------------------------
-  writer = MetricsWriter(root, attempt, wandb_run.copies(config, root))
+  if distributed.is_first():
+    writer = MetricsWriter(root, attempt, wandb_run.copies(config, root))
+  else:
+    writer = Discarded()
   chip = chips.by_device_kind(mesh.devices.flat[0].device_kind)
   meter = Meter(
     config,
@@ -140,6 +159,7 @@ def _train_on_mesh(
   # --- Loop: the step is compiled while the first batches are being made ------------------------
   preview = Preview(config, root)
   profiler = Profiler(config.profile, root, lambda: meter.aside("profile"))
+  stop_all = distributed.Largest(mesh)
   compiled = compiling.CompiledSteps(program, root, lambda: meter.aside("compile"))
   progress = console.Progress(f"{root.name}", total=config.total_steps, initial=start_step)
   with feed, writer, progress, profiler, ledger.phase("steps"), jax.transfer_guard("disallow"):
@@ -159,12 +179,15 @@ def _train_on_mesh(
       progress.update(step + 1, meter.last)
 
       done = step + 1 == config.total_steps
-      if stop.requested and not done:
+      stopped_by = stop_all(stop.number)
+      if stopped_by and not done:
         with jax.transfer_guard("allow"):
           save(step + 1, state)
           checkpointer.wait()
         meter.flush()
-        raise stop.error(f"stopped at step {step + 1}, state saved: run the same command again")
+        raise stop_signal.error(
+          stopped_by, f"stopped at step {step + 1}, state saved: run the same command again"
+        )
       if done or (step + 1) % config.checkpoint.every_steps == 0:
         with jax.transfer_guard("allow"):
           save(step + 1, state)
@@ -182,6 +205,7 @@ def _train_on_mesh(
 
 def define_flags() -> None:
   """Defines the flags of the verb; only the process that runs it has them."""
+  distributed.define_flags()
   flags.DEFINE_string(
     "config", None, "FILE.py[:variant,...]; --config.a.b=VALUE overrides.", required=True
   )
@@ -191,9 +215,11 @@ def define_flags() -> None:
 def main() -> None:
   """The verb: see the module's text."""
   given = flags.FLAGS
-  train(configs.load(given.config, command.config_overrides()), given.workdir)
+  config = configs.load(given.config, command.config_overrides())
+  with distributed.joined():
+    train(config, given.workdir)
 
 
 if __name__ == "__main__":
   define_flags()
-  command.run(main)
+  command.run(main, depart=distributed.depart)

@@ -15,9 +15,19 @@ T = TypeVar("T")
 _LINE_SECONDS = 10.0
 
 
+_muted = False
+
+
+def mute() -> None:
+  """Says nothing from now on, since another process of the run does."""
+  global _muted
+  _muted = True
+
+
 def line(text: str) -> None:
   """Prints one line at once."""
-  print(text, flush=True)
+  if not _muted:
+    print(text, flush=True)
 
 
 class Progress:
@@ -31,7 +41,7 @@ class Progress:
 
   def __init__(self, name: str, total: int, initial: int = 0):
     self._name, self._total = name, total
-    self._terminal = sys.stderr.isatty()
+    self._terminal = sys.stderr.isatty() and not _muted
     self._said = time.monotonic()
     self._first: tuple[float, int] | None = None  # when the first units were done: compiled by then
     if self._terminal:
@@ -64,7 +74,7 @@ class Progress:
       return
     now = time.monotonic()
     self._first = self._first or (now, done)
-    if done == self._total or now - self._said >= _LINE_SECONDS:
+    if (done == self._total or now - self._said >= _LINE_SECONDS) and not _muted:
       self._said = now
       began, units = now - self._first[0], done - self._first[1]
       left = f"({began / units * (self._total - done):.0f} s left)" if units else ""

@@ -12,7 +12,7 @@ import jax
 from vidjax import errors, flops
 from vidjax.config import TrainConfig
 from vidjax.observe.goodput import Ledger
-from vidjax.observe.writers import MetricsWriter
+from vidjax.observe.writers import Discarded, MetricsWriter
 
 # Consecutive steps whose loss or gradient is not finite before the run gives up.
 MAX_CONSECUTIVE_SKIPS = 10
@@ -53,7 +53,7 @@ class Meter:
   def __init__(
     self,
     config: TrainConfig,
-    writer: MetricsWriter,
+    writer: MetricsWriter | Discarded,
     ledger: Ledger,
     *,
     devices: int,

@@ -4,6 +4,7 @@ import datetime
 import importlib.metadata
 import subprocess
 import sys
+import time
 from typing import Any
 
 import jax
@@ -11,17 +12,17 @@ import jax
 from vidjax import config as configs
 from vidjax import storage
 
+_SEEN_SECONDS = 60.0  # longer than network file systems remember that there was no such folder
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "av", "vidjax")
 
 
 def begin(root: storage.Path, config: configs.TrainConfig, mesh: jax.sharding.Mesh) -> int:
-  """Writes both files; returns the number of this attempt, from 1."""
+  """Writes both files; returns the number of this attempt, from 1. For the first process."""
   root.mkdir(parents=True, exist_ok=True)
   path = root / "run.json"
   attempt = storage.read_json(path)["attempt"] + 1 if path.exists() else 1
-  if jax.process_index() == 0:
-    storage.write_json(root / "config.json", configs.to_dict(config))
-    storage.write_json(path, {"attempt": attempt, **describe(mesh)})
+  storage.write_json(root / "config.json", configs.to_dict(config))
+  storage.write_json(path, {"attempt": attempt, **describe(mesh)})
   return attempt
 
 
@@ -31,6 +32,16 @@ def add_program(root: storage.Path, facts: dict[str, Any]) -> None:
     path = root / "run.json"
     run = storage.read_json(path)
     storage.write_json(path, run | {"programs": [*run.get("programs", []), facts]})
+
+
+def seen(root: storage.Path) -> bool:
+  """Whether this process finds what the first one has written, if need be after a while."""
+  deadline = time.monotonic() + _SEEN_SECONDS
+  while not (root / "run.json").exists():
+    if time.monotonic() > deadline:
+      return False
+    time.sleep(0.5)
+  return True
 
 
 def describe(mesh: jax.sharding.Mesh) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""SIGTERM (preemption) and SIGINT (Ctrl-C) as a flag that the loop reads between steps.
+"""SIGTERM (preemption) and SIGINT (Ctrl-C) as a number that the loop reads between steps.
 
 The first signal asks for an orderly stop; a second Ctrl-C ends the process at once.
 """
@@ -19,19 +19,19 @@ class StopSignal:
     self._signal: int | None = None
 
   @property
-  def requested(self) -> bool:
-    """True once a signal came."""
-    return self._signal is not None
-
-  def error(self, message: str) -> Exception:
-    """What to raise after the state is saved: exit code 75 for SIGTERM, 130 for Ctrl-C."""
-    kind = errors.Interrupted if self._signal == signal.SIGINT else errors.Preempted
-    return kind(message)
+  def number(self) -> int:
+    """Of the signal that came; 0 as long as none did."""
+    return self._signal or 0
 
   def _receive(self, number: int, frame: FrameType | None) -> None:
     if self._signal is not None and number == signal.SIGINT:
       raise KeyboardInterrupt
     self._signal = number
+
+
+def error(number: int, message: str) -> Exception:
+  """What to raise after the state is saved: exit code 75 for SIGTERM, 130 for Ctrl-C."""
+  return errors.Interrupted(message) if number == signal.SIGINT else errors.Preempted(message)
 
 
 @contextlib.contextmanager

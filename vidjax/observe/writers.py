@@ -123,6 +123,19 @@ class MetricsWriter:
     self.close()
 
 
+class Discarded:
+  """Takes what a `MetricsWriter` takes, on the processes of a run that write nothing."""
+
+  def write(self, step: int, metrics: Mapping[str, Any]) -> None:
+    """Drops the row: the first process has the same."""
+
+  def __enter__(self) -> "Discarded":
+    return self
+
+  def __exit__(self, *exc_info) -> None:
+    pass
+
+
 def read_metrics(path: storage.PathLike) -> list[dict[str, Any]]:
   """Reads the metrics of a run: one row for each step, ascending; the last row of a step wins.
 

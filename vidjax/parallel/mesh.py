@@ -81,29 +81,6 @@ def mesh_shape(config: MeshConfig, devices: int) -> tuple[int, int, int, int]:
   return tuple(sizes.values())
 
 
-def reader(mesh: Mesh, process: int) -> tuple[int, int]:
-  """Which share of every batch a process reads: (share, number of shares).
-
-  Processes whose devices hold the same rows, because `context` or `tensor` reaches across them,
-  read the same share.
-
-  Raises:
-    ValueError: processes share some of their rows.
-  """
-  devices = mesh.devices.reshape(mesh.devices.shape[0] * mesh.devices.shape[1], -1)
-  rows: dict[int, set[int]] = {}
-  for row, group in enumerate(devices):
-    for device in group:
-      rows.setdefault(device.process_index, set()).add(row)
-  shares = sorted({tuple(sorted(of_process)) for of_process in rows.values()})
-  if sum(map(len, shares)) != len(devices):
-    raise ValueError(
-      f"mesh.context={mesh.shape['context']} x mesh.tensor={mesh.shape['tensor']} cuts the devices"
-      " of hosts apart: use sizes that divide the devices of a host, or are multiples of them"
-    )
-  return shares.index(tuple(sorted(rows[process]))), len(shares)
-
-
 def _slices(devices: Sequence[Any]) -> int:
   # Hosts of other accelerators number themselves as slices, too, and have fast networks.
   if devices[0].platform != "tpu":

@@ -1,7 +1,6 @@
 """Laying devices out: sizes, slices, and which processes read the same rows."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -71,17 +70,3 @@ def test_replicas_lie_across_slices_and_the_last_axes_on_neighbours():
 def test_slices_that_replicas_do_not_separate_are_refused(replica):
   with pytest.raises(ValueError, match=r"set mesh\.replica to a multiple"):
     meshes.make_mesh(MeshConfig(replica=replica), slices(2)[: 16 - 16 % replica])
-
-
-def test_processes_with_the_same_rows_read_the_same_share():
-  def laid_out(*processes):
-    devices = np.array([SimpleNamespace(process_index=p) for p in processes])
-    return SimpleNamespace(devices=devices.reshape(1, 2, 2, 1), shape={"context": 2, "tensor": 1})
-
-  assert [meshes.reader(laid_out(0, 0, 0, 0), p) for p in (0,)] == [(0, 1)]
-  assert [meshes.reader(laid_out(1, 1, 0, 0), p) for p in (0, 1)] == [(1, 2), (0, 2)]
-  assert [meshes.reader(laid_out(0, 1, 0, 1), p) for p in (0, 1)] == [(0, 1), (0, 1)]
-  shared = laid_out(0, 1, 2, 3)
-  assert [meshes.reader(shared, p) for p in range(4)] == [(0, 2), (0, 2), (1, 2), (1, 2)]
-  with pytest.raises(ValueError, match="cuts the devices of hosts apart"):
-    meshes.reader(laid_out(0, 1, 1, 1), 0)
