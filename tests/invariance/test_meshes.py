@@ -29,28 +29,36 @@ MESHES = {
 
 
 def configured() -> configs.TrainConfig:
-  """Video from text, of latents 2 x 3: context=4 divides the positions of no level, 2 of both.
+  """Video from text, of latents 2 x 3: context=4 does not divide the positions, 2 does.
 
-  Latents are cached and the coarser level has no transformer: eight programs are compiled here. The
-  autoencoder is on meshes in `tests/unit/nn/test_sharding.py`.
+  The tiny model has one level here and reads cached latents, for eight programs are compiled. All
+  levels and the autoencoder are on meshes in `tests/unit/nn/test_sharding.py`.
   """
   overrides = ["encoders.vae=random:tiny", "data.path=none", "model.dtype=float32"]
   config = configs.load("configs/svd/video_lowres.py:tiny", overrides)
   data = dataclasses.replace(config.data, kind="latents", num_frames=FRAMES, height=16, width=24)
   optimizer = dataclasses.replace(config.optimizer, learning_rate=1e-3, warmup_samples=0)
-  model = dataclasses.replace(config.model, overrides={"attention": (False, False)})
+  one_level = {
+    "block_out_channels": (64,),
+    "num_attention_heads": (4,),
+    "attention": (False,),  # that of the middle is enough
+    "layers_per_block": (1,),
+    "transformer_layers_per_block": (1,),
+  }
+  model = dataclasses.replace(config.model, overrides={**config.model.overrides, **one_level})
   return dataclasses.replace(config, batch_size=ROWS, data=data, optimizer=optimizer, model=model)
 
 
 def batch(step: int) -> dict[str, np.ndarray]:
-  rng = np.random.default_rng(step)
+  """One of two batches in turn, whose noise is the same each time: a model learns them."""
+  rng = np.random.default_rng(step % 2)
   mean = 5 * rng.standard_normal((ROWS, FRAMES, 2, 3, 8), np.float32)
   return {
     "latents_BTHWC": np.concatenate([mean, np.full_like(mean, -10)], axis=-1),
     "tokens_BL": rng.integers(0, 250, (ROWS, 8), np.int32),
     "fps_B": np.full(ROWS, 4, np.float32),
     "motion_score_B": rng.uniform(0, 10, ROWS).astype(np.float32),
-    "sample_index_B": np.arange(ROWS * step, ROWS * (step + 1), dtype=np.uint32),
+    "sample_index_B": np.arange(ROWS, dtype=np.uint32) + ROWS * (step % 2),
   }
 
 
@@ -95,5 +103,5 @@ def on_one_device() -> np.ndarray:
 def test_losses_do_not_depend_on_the_mesh(mesh, monkeypatch):
   monkeypatch.setattr(plan, "SMALL", 2**12)  # else most weights of a tiny model are replicated
   expected = on_one_device()
-  assert expected[-1] < 0.9 * expected[0]  # it learns: the curve is not that of fresh weights
+  assert expected[-1] < 0.95 * expected[1]  # it learns: the curve is not that of fresh weights
   np.testing.assert_allclose(losses(MESHES[mesh], 8), expected, rtol=1e-5)
