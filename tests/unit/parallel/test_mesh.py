@@ -2,6 +2,7 @@
 
 import dataclasses
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -74,7 +75,7 @@ def test_slices_that_replicas_do_not_separate_are_refused(replica):
 
 
 def test_processes_with_the_same_rows_read_the_same_share():
-  def laid_out(*processes):
+  def laid_out(*processes: int) -> Any:
     devices = np.array([SimpleNamespace(process_index=p) for p in processes])
     return SimpleNamespace(devices=devices.reshape(1, 2, 2, 1), shape={"context": 2, "tensor": 1})
 
