@@ -47,7 +47,7 @@ WAYS = {
 
 
 def config_of(way: Way) -> configs.TrainConfig:
-  """Video from text, of latents 2 x 3: context=4 divides the positions of no level, 2 of both.
+  """Video from text, of latents 2 x 3: context=2 divides a frame's positions, context=4 does not.
 
   Latents are cached, and there is one level, of which the middle has a transformer: every way is a
   program to compile.

@@ -23,7 +23,7 @@ def with_data(**changes):
   return dataclasses.replace(CONFIG, data=dataclasses.replace(CONFIG.data, **changes))
 
 
-def on(*sizes):
+def on(*sizes: int) -> dict[str, int]:
   return dict(zip(AXES, sizes, strict=True))
 
 

@@ -58,7 +58,7 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
   return Mesh(laid_out, AXES, axis_types=(AxisType.Explicit,) * len(AXES))
 
 
-def mesh_shape(config: MeshConfig, devices: int) -> tuple[int, int, int, int]:
+def mesh_shape(config: MeshConfig, devices: int) -> tuple[int, ...]:
   """Sizes of the four axes on that many devices.
 
   Raises:

@@ -21,7 +21,7 @@ import dataclasses
 import math
 
 import jax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 # Parameters with fewer elements are replicated on purpose, and so are all vectors (biases, norm
@@ -29,6 +29,8 @@ from jax.sharding import PartitionSpec as P
 SMALL = 2**16
 
 _BATCH = ("replica", "fsdp")
+
+AnyMesh = Mesh | AbstractMesh  # of devices, or of their number only
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +62,7 @@ _LAYOUTS = {
 # --- Parameters -----------------------------------------------------------------------------------
 
 
-def param_spec(role: str, shape: tuple[int, ...], mesh: Mesh) -> P:
+def param_spec(role: str, shape: tuple[int, ...], mesh: AnyMesh) -> P:
   """Stored layout of a parameter; replicated if small, or along a dim that does not divide."""
   layout = _LAYOUTS[role]
   entries: list[str | None] = [None] * len(shape)
@@ -72,7 +74,7 @@ def param_spec(role: str, shape: tuple[int, ...], mesh: Mesh) -> P:
 
 
 def param_shardings(
-  roles: Mapping[str, str], abstract: Mapping[str, jax.ShapeDtypeStruct], mesh: Mesh
+  roles: Mapping[str, str], abstract: Mapping[str, jax.ShapeDtypeStruct], mesh: AnyMesh
 ) -> dict[str, NamedSharding]:
   """Stored shardings of a flat parameter dict."""
   return {
@@ -124,15 +126,17 @@ def apply(
     return op(x, kernel, *vectors)
 
   dim, tensor = _LAYOUTS[role].tensor, mesh.shape["tensor"]
-  split = dim is not None and tensor > 1 and units % tensor == 0
-  kind = role.partition("_")[2] if split else ""
+  if tensor == 1 or units % tensor:
+    dim = None  # nothing is split
+  kind = "" if dim is None else role.partition("_")[2]
   x_spec, stored = _spec(x), list(_spec(kernel))
-  if split and dim is not None:  # also where it is too small to be stored so
+  if dim is not None:  # also where it is too small to be stored so
     stored[dim] = "tensor"
     kernel = jax.reshard(kernel, P(*stored))
   if vectors and kind == "gated":
     vectors = (jax.reshard(vectors[0].reshape(2, -1), P(None, "tensor")),)
-  to_gather = [(axis, d) for d, axis in enumerate(stored) if axis == "fsdp" or (axis and not split)]
+  kept = None if dim is None else "tensor"
+  to_gather = [(axis, d) for d, axis in enumerate(stored) if axis not in (None, kept)]
 
   def local(x: jax.Array, kernel: jax.Array, *vectors: jax.Array) -> jax.Array:
     # Said before the gather, so that its transpose, the scatter, comes first on the way back, and
@@ -167,7 +171,7 @@ def apply(
 # --- Activations ----------------------------------------------------------------------------------
 
 
-def batch_spec(mesh: Mesh | jax.sharding.AbstractMesh) -> P:
+def batch_spec(mesh: AnyMesh) -> P:
   """Layout of batches: the first dim, B, over `replica` and `fsdp`.
 
   Where both are one device, nothing is split, and the type does not say that it is: a reshape has
@@ -185,7 +189,7 @@ def shard_batch(x: jax.Array) -> jax.Array:
   return jax.reshard(x, P(*spec, *(None,) * (x.ndim - len(spec))))
 
 
-def batch_divisor(mesh: Mesh | jax.sharding.AbstractMesh) -> int:
+def batch_divisor(mesh: AnyMesh) -> int:
   """What the global batch size must be a multiple of."""
   return mesh.shape["replica"] * mesh.shape["fsdp"]
 

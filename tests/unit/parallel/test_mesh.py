@@ -1,4 +1,4 @@
-"""Laying devices out: sizes, slices, and which processes read the same rows."""
+"""Laying devices out: sizes and slices."""
 
 import dataclasses
 
