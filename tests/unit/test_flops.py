@@ -169,6 +169,7 @@ def test_a_training_step_has_the_flops_of_its_compiled_program(stage, repo_root)
   for pattern in ("", "up_blocks"):  # all are trained, or some
     live = {name: leaf for name, leaf in task.network.abstract.items() if pattern in name}
     fixed = {name: leaf for name, leaf in task.network.abstract.items() if name not in live}
-    args = live, fixed, task.frozen, batch
+    frozen = {kind: encoder.network.abstract for kind, encoder in task.frozen.encoders.items()}
+    args = live, fixed, frozen, batch
     program = jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(*args).compile()
     assert step_flops(loss, *args).total == pytest.approx(hlo_products.flops(program), rel=0.03)
