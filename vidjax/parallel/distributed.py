@@ -17,6 +17,7 @@ import os
 import socket
 import sys
 import time
+from typing import Any
 
 from absl import flags, logging
 import jax
@@ -284,7 +285,7 @@ def _reach(place: Place, timeout: float) -> None:
     time.sleep(_KNOCK_SECONDS)
 
 
-def _initialize(timeout: float, **place: str | int) -> None:
+def _initialize(timeout: float, **place: Any) -> None:
   jax.distributed.initialize(
     **place,
     initialization_timeout=max(1, int(timeout)),
