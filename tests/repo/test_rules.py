@@ -33,6 +33,7 @@ ALLOWED = {
   "optim": {"nn", "parallel"},
   "checkpoint": {"nn", "parallel"},
   "observe": set(),
+  "planning": set(),
 }
 OPTIONAL = ("torch", "diffusers", "transformers", "apache_beam", "gradio", "libtpu")
 
