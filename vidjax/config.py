@@ -3,7 +3,8 @@
 A config file holds only what differs from the defaults below. Loading checks every key and type:
 an unknown key is an error that names the nearest known one. Nothing in `vidjax` reads a ConfigDict.
 
-The flag form is `--config=FILE[:variant,variant...]` with overrides `--config.a.b=value`.
+The flag form is `--config=FILE[:variant,variant...]` with overrides `--config.a.b=value`; where a
+tuple of names is wanted, `--config.a.b=x,y` gives one.
 """
 
 import ast
@@ -233,6 +234,8 @@ def _convert(kind: Any, value: Any, name: str) -> Any:
     if not isinstance(value, Mapping):
       raise ValueError(f"config key {name!r} has keys below it, got {value!r}")
     return from_dict(typing.cast(type, kind), value, name)
+  if origin is tuple and typing.get_args(kind)[0] is str and isinstance(value, str):
+    value = [part.strip() for part in value.split(",") if part.strip()]  # as a flag has it
   if origin is tuple and isinstance(value, (list, tuple)):
     item = typing.get_args(kind)[0]
     return tuple(_convert(item, v, f"{name}[{i}]") for i, v in enumerate(value))
@@ -259,8 +262,7 @@ def _literal(text: str) -> Any:
   try:
     return ast.literal_eval(text)
   except (ValueError, SyntaxError):
-    lowered = text.lower()
-    return {"true": True, "false": False, "none": None}.get(lowered, text)
+    return {"true": True, "false": False}.get(text.lower(), text)
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

@@ -30,7 +30,7 @@ def get_config(variant: str = "") -> ConfigDict:
       # The rate is ours: four times that of the other stages, as the model makes of their clips.
       "data": {"num_frames": 5, "fps": 16.0, "height": 576, "width": 1024, "num_workers": 16},
       "encoders": {"vae": "", "image": ""},
-      "model": {"preset": "svd_interpolation", "overrides": {"remat": True}},
+      "model": {"preset": "svd_interpolation", "overrides": {"remat": ("block",)}},
       "conditioning": {
         "mode": "interpolation",
         "dropout": 0.15,  # not given in the paper for this model; the text model's
@@ -57,7 +57,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.update({"height": 32, "width": 48, "num_workers": 0})
         config.encoders.image = "random:tiny"
         config.model.update({"preset": "tiny", "dtype": "float32"})
-        config.model.overrides.update({"remat": False, "in_channels": 17})
+        config.model.overrides.update({"remat": ("none",), "in_channels": 17})
         config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 40, "ema_decay": 0.98})
       case _:
         raise ValueError(f"unknown variant {name!r}: choose from paper, tiny")

@@ -37,7 +37,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "num_workers": 16,
       },
       "encoders": {"vae": "", "image": ""},
-      "model": {"preset": "svd", "overrides": {"remat": True, "vector_size": 4}},
+      "model": {"preset": "svd", "overrides": {"remat": ("block",), "vector_size": 4}},
       "conditioning": {
         "mode": "multi_view",
         "dropout": 0.15,  # not given in the paper for this model; the text model's
@@ -64,7 +64,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.update({"height": 32, "width": 32, "num_workers": 0})
         config.encoders.image = "random:tiny"
         config.model.update({"preset": "tiny", "dtype": "float32"})
-        config.model.overrides.remat = False
+        config.model.overrides.remat = ("none",)
         config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 40, "ema_decay": 0.98})
       case _:
         raise ValueError(f"unknown variant {name!r}: choose from paper, tiny")

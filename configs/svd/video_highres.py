@@ -27,7 +27,7 @@ def get_config(variant: str = "") -> ConfigDict:
       "init_from": "",
       "data": {"num_frames": 16, "fps": 4.0, "height": 576, "width": 1024, "num_workers": 16},
       "encoders": {"vae": "", "image": ""},
-      "model": {"preset": "svd", "overrides": {"remat": True}},
+      "model": {"preset": "svd", "overrides": {"remat": ("block",)}},
       "conditioning": {
         "mode": "image_to_video",
         "dropout": 0.15,  # not given in the paper for this model; the text model's
@@ -56,7 +56,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.update({"height": 64, "width": 96, "num_workers": 0})
         config.encoders.image = "random:tiny"
         config.model.update({"preset": "tiny", "dtype": "float32"})
-        config.model.overrides.remat = False
+        config.model.overrides.remat = ("none",)
         config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 20, "ema_decay": 0.98})
       case _:
         raise ValueError(f"unknown variant {name!r}: choose from paper, xt, tiny")

@@ -27,7 +27,7 @@ def get_config(variant: str = "") -> ConfigDict:
       "init_from": "",
       "data": {"num_frames": 16, "fps": 4.0, "height": 256, "width": 384, "num_workers": 16},
       "encoders": {"vae": "", "text": ""},
-      "model": {"preset": "svd_t2v", "overrides": {"remat": True}},
+      "model": {"preset": "svd_t2v", "overrides": {"remat": ("block",)}},
       "conditioning": {"mode": "text_to_video", "dropout": 0.15},
       "diffusion": {"p_mean": -1.2, "p_std": 1.0},
       "optimizer": {
@@ -49,7 +49,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.update({"height": 32, "width": 48, "num_workers": 0})
         config.encoders.text = "random:tiny"
         config.model.update({"preset": "tiny", "dtype": "float32"})
-        config.model.overrides.remat = False
+        config.model.overrides.remat = ("none",)
         config.model.overrides.update({"in_channels": 8})
         config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 40, "ema_decay": 0.98})
       case _:

@@ -113,14 +113,36 @@ def test_overrides_take_the_type_of_their_key(tmp_path):
       "optimizer.learning_rate=1",
       "data.flip=true",
       "model.overrides.temporal='none'",
+      "model.overrides.remat=none",
       "optimizer.train_only=['time_embedding.*']",
+      "data.scores=camera_azimuth, camera_elevation",
     ],
   )
   assert config.data.path == "5"
   assert config.optimizer.learning_rate == 1.0
   assert config.data.flip is True
-  assert config.model.overrides == {"temporal": "none"}
+  assert config.model.overrides == {"temporal": "none", "remat": "none"}
   assert config.optimizer.train_only == ("time_embedding.*",)
+  assert config.data.scores == ("camera_azimuth", "camera_elevation")
+
+
+def test_remat_is_a_name_for_all_levels_or_one_for_each():
+  path = next(p for p in TRAINING if p.stem == "video_highres")
+
+  def remat(*overrides):
+    return denoising.unet_config(configs.load(str(path), [PATH, *overrides])).remat
+
+  assert remat() == ("block",)
+  assert remat("model.overrides.remat=none") == ("none",)
+  each = ("offload", "block", "attention", "none")
+  assert remat(f"model.overrides.remat={','.join(each)}") == each
+  assert remat(f"model.overrides.remat={list(each)}") == each
+  with pytest.raises(ValueError, match=r"model.remat='blok' \(level 1\).*did you mean 'block'"):
+    remat("model.overrides.remat=none,blok,none,none")
+  with pytest.raises(ValueError, match="one entry for each of the 4 levels"):
+    remat("model.overrides.remat=none,block")
+  with pytest.raises(ValueError, match=r"'model.overrides.remat' must be tuple, got True"):
+    remat("model.overrides.remat=true")
 
 
 def test_missing_file_is_named():

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from vidjax.parallel import remat
+
 # Kinds of temporal layers, see `UNetConfig.temporal`.
 TEMPORAL = ("none", "resblock", "conv1d")
 
@@ -34,7 +36,9 @@ class UNetConfig:
     mask_embedding: latent (height, width) of a learned stand-in for the latents of frames that are
       not given; () for none. With it the input is noisy latents, latents of the condition, and one
       channel that is 1 where a frame is given; the model makes this height and width only.
-    remat: recompute each block in the backward pass instead of storing what is inside.
+    remat: what the backward pass finds stored of the residual blocks and transformers of each
+      level, by the names in `vidjax.parallel.remat`: one entry for each level, or one for all. The
+      middle takes the last level's.
     dtype: of the computation; parameters and statistics are float32.
 
   Raises:
@@ -55,7 +59,7 @@ class UNetConfig:
   vector_size: int = 3
   vector_embed_dim: int = 256
   mask_embedding: tuple[int, ...] = ()
-  remat: bool = False
+  remat: tuple[str, ...] = ("none",)
   dtype: str = "float32"
 
   def __post_init__(self):
@@ -72,6 +76,7 @@ class UNetConfig:
           f"model.{field}={getattr(self, field)} needs one entry for each of the {levels} levels"
           f" of model.block_out_channels={self.block_out_channels}"
         )
+    remat.check(self.remat, levels)
     if self.temporal not in TEMPORAL:
       raise ValueError(f"model.temporal={self.temporal!r}: use one of {', '.join(TEMPORAL)}")
     if self.temporal == "resblock" and (self.conv1d_outside_resblocks or self.learned_positions):

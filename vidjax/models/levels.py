@@ -16,6 +16,7 @@ from vidjax.nn.conv import TemporalConv
 from vidjax.nn.init import Keys
 from vidjax.nn.mix import ImageOnly, then_over_time
 from vidjax.nn.resample import Downsample, Upsample
+from vidjax.parallel import remat
 
 
 class DownBlock(nnx.Module):
@@ -28,7 +29,7 @@ class DownBlock(nnx.Module):
     width = config.block_out_channels[level]
     self.downsample = Downsample(width, rngs=rngs) if downsample else None
     self.temporal_conv = temporal_conv(config, width, rngs) if downsample else None
-    self.remat = config.remat
+    self.remat = remat.of_level(config.remat, level)
 
   def __call__(
     self, x_BTHWC: jax.Array, emb_BE: jax.Array, contexts: Contexts, *, image_only: ImageOnly
@@ -54,7 +55,7 @@ class MidBlock(nnx.Module):
     width = config.block_out_channels[-1]
     self.resnets, _ = _layers(config, -1, [width, width], 1e-5, rngs, attention=False)
     self.attentions = nnx.List([_transformer(config, -1, rngs)])
-    self.remat = config.remat
+    self.remat = remat.of_level(config.remat, -1)
 
   def __call__(
     self, x_BTHWC: jax.Array, emb_BE: jax.Array, contexts: Contexts, *, image_only: ImageOnly
@@ -73,7 +74,7 @@ class UpBlock(nnx.Module):
     width = config.block_out_channels[level]
     self.upsample = Upsample(width, rngs=rngs) if upsample else None
     self.temporal_conv = temporal_conv(config, width, rngs) if upsample else None
-    self.remat = config.remat
+    self.remat = remat.of_level(config.remat, level)
 
   def __call__(
     self,
@@ -170,10 +171,7 @@ def _pairs(resnets: nnx.List, attentions: nnx.List) -> list[tuple]:
   return list(zip(resnets, list(attentions) or [None] * len(resnets), strict=True))
 
 
-def _run(remat: bool, block: Callable[..., jax.Array], *args, image_only: ImageOnly) -> jax.Array:
-  """Calls `block`, keeping only its inputs for the backward pass if `remat`."""
-
-  def call(block, *args):
-    return block(*args, image_only=image_only)
-
-  return (jax.checkpoint(call) if remat else call)(block, *args)
+def _run(
+  policy: str, block: Callable[..., jax.Array], x_BTHWC: jax.Array, *args, image_only: ImageOnly
+) -> jax.Array:
+  return remat.run(policy, lambda x: block(x, *args, image_only=image_only), x_BTHWC)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from vidjax.nn.dense import Dense
 from vidjax.nn.init import Keys
+from vidjax.parallel import remat
 
 
 class Attention(nnx.Module):
@@ -70,7 +71,8 @@ def _attend(q_ALND: jax.Array, k_AMND: jax.Array, v_AMND: jax.Array, *, causal: 
     allowed_LM = jnp.tri(*logits_ANLM.shape[2:], dtype=bool)
     logits_ANLM = jnp.where(allowed_LM[None, None], logits_ANLM, -jnp.inf)
   weights_ANLM = jax.nn.softmax(logits_ANLM).astype(v_AMND.dtype)
-  return jnp.einsum("ANLM,AMND->ALND", weights_ANLM, v_AMND)
+  y_ALND = jnp.einsum("ANLM,AMND->ALND", weights_ANLM, v_AMND)
+  return remat.named(y_ALND, remat.ATTENTION)
 
 
 def over_space(attention: Attention, x_BTSC: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from vidjax.nn.init import Keys, fan_in_uniform, middle_tap, zeros
-from vidjax.parallel import plan
+from vidjax.parallel import plan, remat
 
 
 class Conv(nnx.Module):
@@ -58,6 +58,7 @@ class Conv(nnx.Module):
       dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
     y_BTHWD = y_NHWD.reshape(batch, frames, *y_NHWD.shape[1:])
+    y_BTHWD = remat.named(y_BTHWD, remat.CONV)
     return y_BTHWD if self.bias is None else y_BTHWD + _bias(self.bias, y_BTHWD)
 
 
@@ -96,6 +97,7 @@ class TemporalConv(nnx.Module):
     padded = jnp.pad(x_BTHWC, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
     taps = [padded[:, k : k + frames] @ kernel_KCD[k] for k in range(3)]
     y_BTHWD = taps[0] + taps[1] + taps[2]
+    y_BTHWD = remat.named(y_BTHWD, remat.CONV)
     return y_BTHWD + _bias(self.bias, y_BTHWD)
 
 

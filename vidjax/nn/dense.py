@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vidjax.nn.init import Keys, fan_in_uniform, zeros
-from vidjax.parallel import plan
+from vidjax.parallel import plan, remat
 
 
 class Dense(nnx.Module):
@@ -30,6 +30,7 @@ class Dense(nnx.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps the last dim."""
     y = x @ plan.gather(self.kernel[...]).astype(x.dtype)
+    y = remat.named(y, remat.DENSE)
     if self.bias is None:
       return y
     bias = plan.gather(self.bias[...]).astype(x.dtype)

@@ -13,7 +13,7 @@ from vidjax.nn.mix import then_over_time
 B, T, H, W, L = 3, 3, 4, 4, 5
 IMAGES = np.array([True, False, True])
 CASES = {
-  "blended": dataclasses.replace(reduced("tiny"), remat=True),
+  "blended": dataclasses.replace(reduced("tiny"), remat=("block",)),
   "convolutions": reduced("pixeldance"),
 }
 

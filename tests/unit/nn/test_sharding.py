@@ -27,7 +27,7 @@ def unet_case():
     block_out_channels=(32, 32),
     num_attention_heads=(1, 2),
     attention=(False, False),  # that of the middle is enough
-    remat=True,
+    remat=("block",),
   )
   inputs = {
     "x": draw(0, BATCH, FRAMES, 5, 4, config.in_channels),
