@@ -1,0 +1,133 @@
+"""What data parallelism adds to the step of one cell, by arithmetic: weights in, gradients out.
+
+Weights are stored in shards over `fsdp`, gathered for the forward pass and again where the backward
+pass runs a block a second time; gradients are summed over `replica` and `fsdp`. Then each device
+updates its shard. Dtypes and forms are what XLA makes of the step: gathers and sums are in the
+dtype of the computation, and a sum over all devices of a slice is an all-reduce.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from vidjax.planning.pieces import Call, Steps
+from vidjax.planning.topology import Topology
+from vidjax.program import Program
+
+# Share of the computation behind which gathers hide, where XLA makes them asynchronous; gradient
+# sums are waited for. As seen in compiled programs for v5e; judgement elsewhere.
+_HIDING = 0.8
+# Of the optimizer, float32 numbers per trained parameter that are read (gradient, weight, two
+# moments, average; weights and gradients again for norms) and written (all but the gradient).
+_READ, _WRITTEN = 8, 4
+_MEMORY = 0.85  # of HBM's peak that such a loop reaches
+
+
+@dataclasses.dataclass(frozen=True)
+class Traffic:
+  """Collectives of data parallelism in one step.
+
+  Attributes:
+    collectives: kind -> (count, bytes, seconds, exposed seconds).
+    gathered_bytes: of the largest weights that are there whole at a time, two layers' worth.
+    gradient_bytes: of each trained parameter in this device's memory, by name.
+  """
+
+  collectives: dict[str, tuple[float, ...]]
+  gathered_bytes: float
+  gradient_bytes: dict[str, float]
+
+  @property
+  def exposed_seconds(self) -> float:
+    """What no computation hides."""
+    return sum(values[3] for values in self.collectives.values())
+
+
+def traffic(
+  program: Program,
+  cell: Program,
+  steps: Steps,
+  topology: Topology,
+  compute_seconds: float,
+  *,
+  policy: str = "",
+) -> Traffic:
+  """Of a step of `program`, whose cells run `steps` in `compute_seconds`.
+
+  Args:
+    program: on the whole mesh.
+    cell: the program of one cell.
+    steps: its calls.
+    topology: of the whole mesh.
+    compute_seconds: of one cell, collectives apart.
+    policy: of recomputation for all blocks, instead of their own.
+  """
+  fsdp, replica = program.mesh.shape["fsdp"], program.mesh.shape["replica"]
+  dtype_bytes = jnp.dtype(_dtype(program)).itemsize
+  again = {name for call in steps.calls if _runs_again(call, policy) for name in call.names}
+  gathers, gathered, reduced, gradient_bytes = 0, 0.0, 0.0, {}
+  for name, stored in program.params.items():
+    whole = _local_size(cell.params[name]) * dtype_bytes
+    is_sharded = _local_size(stored) < _local_size(cell.params[name])
+    if is_sharded:
+      times = 2 if name in again else 1
+      gathers, gathered = gathers + times, gathered + times * whole
+    if name in program.trained:
+      reduced += whole
+      gradient_bytes[name] = _local_size(stored) * 4.0
+  for kind, weights in program.frozen.items():
+    for name, stored in weights.items():
+      whole = cell.frozen[kind][name]
+      if _local_size(stored) < _local_size(whole):
+        size = jnp.dtype(program.config.encoders.dtype).itemsize
+        gathers, gathered = gathers + 1, gathered + _local_size(whole) * size
+  found: dict[str, tuple[float, ...]] = {}
+  if gathers:
+    seconds = _ring(gathered, fsdp, topology.group_bandwidth(fsdp))
+    exposed = max(0.0, seconds - _HIDING * compute_seconds)
+    found["all-gather"] = (gathers, gathered, seconds, exposed)
+  if fsdp * replica > 1:
+    within = fsdp * replica // topology.slices
+    seconds = 2.0 * _ring(reduced, within, topology.group_bandwidth(within)) if within > 1 else 0.0
+    if topology.slices > 1:
+      share = reduced / within
+      seconds += 2.0 * _ring(share, topology.slices, topology.chip.dcn_bytes_per_second)
+    found["all-reduce"] = (len(gradient_bytes), reduced, seconds, seconds)
+  largest = max((sum(p.size for p in call.parameters) for call in steps.calls), default=0)
+  return Traffic(found, 2.0 * largest * dtype_bytes if gathers else 0.0, gradient_bytes)
+
+
+def update_seconds(program: Program, topology: Topology) -> float:
+  """Of optimizer, moving average and norms: their traffic with HBM."""
+  numbers = sum(_local_size(a) for name, a in program.params.items() if name in program.trained)
+  moved = 4.0 * numbers * (_READ + _WRITTEN)
+  return moved / (_MEMORY * topology.chip.hbm_bytes_per_second)
+
+
+def argument_bytes(program: Program) -> float:
+  """State, frozen weights and batch on one device."""
+  arguments = (program.state, program.frozen, program.batch)
+  return float(sum(_local_size(a) * a.dtype.itemsize for a in jax.tree.leaves(arguments)))
+
+
+def _runs_again(call: Call, policy: str) -> bool:
+  return policy != "none" if policy and call.policy else call.recomputed
+
+
+def _ring(size: float, devices: int, bandwidth: float) -> float:
+  """Seconds to send all but one's own share of `size` bytes around."""
+  return size * (devices - 1) / devices / bandwidth
+
+
+def _local_size(array: jax.ShapeDtypeStruct) -> int:
+  shape = array.sharding.shard_shape(array.shape)
+  size = 1
+  for dim in shape:
+    size *= dim
+  return size
+
+
+def _dtype(program: Program) -> str:
+  is_diffusion = program.config.task == "diffusion"
+  return program.config.model.dtype if is_diffusion else program.config.encoders.dtype
