@@ -69,7 +69,8 @@ def refusal(plan: Plan, largest: int) -> str:
   return (
     f"batch_size={plan.batch_size} on {plan.devices} devices of {plan.topology} does not fit:"
     f" it needs {need:.2f} GiB of {limit:.2f}; {fits}. Less is stored with"
-    " model.overrides.remat=('block',) or ('offload',), and on more devices (mesh.fsdp shards the state); --search compares these"
+    " model.overrides.remat=('block',) or ('offload',), and on more devices (mesh.fsdp shards the"
+    " state); --search compares these"
   )
 
 
