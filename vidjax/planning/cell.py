@@ -5,6 +5,7 @@ where gradients go. So a quick plan looks at one cell, the devices along the axe
 `tensor` (one device where both are 1), with the rows that it gets, as a program of its own.
 """
 
+from collections.abc import Callable, Sequence
 import dataclasses
 import math
 from typing import Any
@@ -15,7 +16,7 @@ from vidjax import config as configs
 from vidjax import program as programs
 from vidjax.parallel import mesh as meshes
 from vidjax.parallel import plan
-from vidjax.planning import topology as topologies
+from vidjax.planning import compilation
 from vidjax.planning.topology import Topology
 
 
@@ -32,8 +33,19 @@ class Cell:
   topology: Topology
 
 
-def make(config: configs.TrainConfig, mesh: jax.sharding.Mesh, of: Topology) -> Cell:
+def make(
+  config: configs.TrainConfig,
+  mesh: jax.sharding.Mesh,
+  of: Topology,
+  devices_of: Callable[[Topology], Sequence[Any]] = compilation.devices_of,
+) -> Cell:
   """The cell of a run on `mesh`.
+
+  Args:
+    config: of the run.
+    mesh: of all its devices.
+    of: the topology of these.
+    devices_of: gives the devices of a topology.
 
   Raises:
     ValueError: the batch does not divide.
@@ -50,7 +62,7 @@ def make(config: configs.TrainConfig, mesh: jax.sharding.Mesh, of: Topology) -> 
     data=dataclasses.replace(config.data, images=images),
     mesh=sizes,
   )
-  devices: list[Any] = topologies.devices(small)[:size]
+  devices = list(devices_of(small))[:size]
   program = programs.make(part, meshes.make_mesh(sizes, devices), weights=False)
   return Cell(program, small)
 

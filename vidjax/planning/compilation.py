@@ -5,12 +5,15 @@ and how long compiling took. The key covers all that the result depends on: the 
 optimization, the topology and the versions of JAX and libtpu.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+import contextlib
 import dataclasses
+import functools
 import gzip
 import hashlib
 import importlib.metadata
 import json
+import os
 import re
 import time
 from typing import Any
@@ -19,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from vidjax import storage
+from vidjax.planning import topology as topologies
 from vidjax.planning.topology import Topology
 
 _FORM = 1  # of a cache file; a reader of another form compiles anew
@@ -96,6 +100,28 @@ class Cache:
     """Keeps `compiled` under `key`."""
     content = json.dumps(dataclasses.asdict(compiled) | {"form": _FORM}).encode()
     storage.write_bytes(self._folder / f"{key}.json.gz", gzip.compress(content, 6))
+
+
+@functools.cache
+def devices_of(topology: Topology) -> tuple[Any, ...]:
+  """Devices of a topology, see `vidjax.planning.topology.devices`.
+
+  libtpu writes to the process's standard error that it finds no TPU, which is why it is here.
+  """
+  with _silence():
+    return tuple(topologies.devices(topology))
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+  kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+  os.dup2(nowhere, 2)
+  try:
+    yield
+  finally:
+    os.dup2(kept, 2)
+    os.close(kept)
+    os.close(nowhere)
 
 
 def key_of(program_text: str, topology: Topology, options: dict[str, Any] | None = None) -> str:

@@ -11,7 +11,6 @@ from vidjax.parallel import mesh as meshes
 from vidjax.parallel import plan as sharding
 from vidjax.planning import cell as cells
 from vidjax.planning import compilation, pieces, pricing, quick
-from vidjax.planning import topology as topologies
 from vidjax.planning.compilation import Cache
 from vidjax.planning.figures import Hbm, Plan
 from vidjax.planning.quick import Estimate
@@ -62,7 +61,7 @@ def site_of(topology: Topology) -> Site:
   Raises:
     ValueError: libtpu is missing or does not know the topology.
   """
-  devices = topologies.devices(topology)
+  devices = list(compilation.devices_of(topology))
   return Site(topology, devices, compilation.memory_limit(devices, topology.chip.hbm_bytes))
 
 
