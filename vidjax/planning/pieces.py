@@ -11,6 +11,7 @@ policy says; a piece of a frozen encoder costs a forward pass.
 from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import dataclasses
+import functools
 from typing import Any
 
 from flax import nnx
@@ -54,7 +55,7 @@ SMALL = (
 _NO_REMAT = "none"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Call:
   """One call of a module in the step.
 
@@ -156,6 +157,7 @@ class Call:
     y, vjp = jax.vjp(of_live, values, [arrays[i] for i in live])
     return (None if self.recomputed else y), vjp(dy)
 
+  @functools.cache  # noqa: B019  (calls are few, and live as long as what is known of them)
   def stored_bytes(self, policy: str = "") -> int:
     """Activations that the backward pass finds stored in HBM, bytes; parameters are not counted.
 
@@ -193,7 +195,7 @@ class Steps:
 
   calls: tuple[Call, ...]
 
-  @property
+  @functools.cached_property
   def distinct(self) -> dict[tuple, tuple[Call, int]]:
     """Key -> one of the equal calls, and how many there are."""
     found: dict[tuple, tuple[Call, int]] = {}

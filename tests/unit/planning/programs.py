@@ -9,13 +9,14 @@ from vidjax.planning import cell, piece_costs, pieces, planner, quick, topology
 
 FLAG = "configs/svd/video_lowres.py:tiny"
 TOPOLOGY = topology.parse("v5e:2x2")
+BLOCK = "model.overrides.remat=('block',)"
 _SMALL = (
   "encoders.vae=random:tiny",
   "batch_size=8",
   "data.num_frames=2",
   "data.height=16",
   "data.width=16",
-  "model.overrides.block_out_channels=(32, 64)",
+  "model.overrides.block_out_channels=(32, 128)",
 )
 
 
