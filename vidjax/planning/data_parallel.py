@@ -76,8 +76,11 @@ def traffic(
     if name in program.trained:
       reduced += whole
       gradient_bytes[name] = _local_size(stored) * 4.0
+  used = {(call.network, name) for call in steps.calls for name in call.names}
   for kind, weights in program.frozen.items():
     for name, stored in weights.items():
+      if (kind, name) not in used:  # an autoencoder's decoder
+        continue
       whole = cell.frozen[kind][name]
       if _local_size(stored) < _local_size(whole):
         size = jnp.dtype(program.config.encoders.dtype).itemsize

@@ -5,7 +5,7 @@ with a recorder around the modules of the networks: each outermost call of a mod
 its shapes, its parameters and the remat policy under which it runs. Equal pieces are one.
 
 A piece that is trained costs a forward pass, and a backward pass that runs it again as far as the
-policy says; a piece of a frozen encoder costs a forward pass.
+policy says. A frozen encoder costs a forward pass, which compiles in seconds, and is one piece.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -28,8 +28,10 @@ from vidjax.parallel import remat
 from vidjax.program import Program
 from vidjax.step import Batch
 
-# Modules that are compiled to know what they cost, and those too small to be worth it, which are
-# priced by arithmetic. A module inside another one belongs to that.
+# Modules that are compiled to know what they cost, whole networks where they are frozen, and those
+# too small to be worth it, which are priced by arithmetic. A module inside another one belongs to
+# that.
+FROZEN = (vae.Encoder, clip.CLIPText, clip.CLIPVision, t5.T5Encoder)
 COMPILED = (
   blocks.VideoResBlock,
   blocks.VideoTransformer,
@@ -37,8 +39,6 @@ COMPILED = (
   factorized.FactorizedTransformer,
   resblock.ResBlock,
   vae.SelfAttention,
-  clip.Layer,
-  t5.Layer,
 )
 SMALL = (
   conv.Conv,
@@ -67,7 +67,8 @@ class Call:
     kwargs: likewise.
     out: shape and dtype of the result.
     policy: of `vidjax.parallel.remat`; None where none is asked for.
-    names: its parameters' names in the trained network; () in a frozen one.
+    names: its parameters' names in their network.
+    network: kind of the frozen encoder that it belongs to; "" for the trained network.
   """
 
   kind: type
@@ -78,11 +79,12 @@ class Call:
   out: jax.ShapeDtypeStruct
   policy: str | None
   names: tuple[str, ...]
+  network: str
 
   @property
   def trained(self) -> bool:
     """Whether there is a backward pass."""
-    return bool(self.names)
+    return not self.network
 
   @property
   def recomputed(self) -> bool:
@@ -92,7 +94,7 @@ class Call:
   @property
   def compiled(self) -> bool:
     """Whether it is worth compiling."""
-    return issubclass(self.kind, COMPILED)
+    return self.kind in (*COMPILED, *FROZEN)
 
   @property
   def key(self) -> tuple:
@@ -209,7 +211,10 @@ def record(program: Program) -> Steps:
   calls: list[Call] = []
 
   def losses(params: Params, frozen: dict[str, Params], batch: Batch) -> list[jax.Array]:
-    with _recording(calls, {id(value): name for name, value in params.items()}):
+    owners = {id(value): ("", name) for name, value in params.items()}
+    for kind, weights in frozen.items():
+      owners |= {id(value): (kind, name) for name, value in weights.items()}
+    with _recording(calls, owners):
       return _losses(program, params, frozen, batch)
 
   with jax.set_mesh(program.mesh):
@@ -244,7 +249,7 @@ def _losses(
 
 
 @contextlib.contextmanager
-def _recording(calls: list[Call], owners: Mapping[int, str]) -> Iterator[None]:
+def _recording(calls: list[Call], owners: Mapping[int, tuple[str, str]]) -> Iterator[None]:
   """Notes the outermost calls of modules, for the length of the block.
 
   Modules have no hooks: for the length of one trace their classes' `__call__` is another.
@@ -257,12 +262,16 @@ def _recording(calls: list[Call], owners: Mapping[int, str]) -> Iterator[None]:
         return call(module, *args, **kwargs)
       graphdef, state = nnx.split(module)
       leaves = nnx.to_flat_state(state)
+      found = [owners[id(leaf[...])] for _, leaf in leaves]
+      networks = {network for network, _ in found} or {""}
+      if kind in FROZEN and "" in networks:
+        return call(module, *args, **kwargs)  # it is trained: its blocks are the pieces
       depth[0] += 1
       try:
         out = call(module, *args, **kwargs)
       finally:
         depth[0] -= 1
-      names = [owners.get(id(leaf[...])) for _, leaf in leaves]
+      (network,) = networks
       calls.append(
         Call(
           kind,
@@ -272,7 +281,8 @@ def _recording(calls: list[Call], owners: Mapping[int, str]) -> Iterator[None]:
           tuple(sorted((name, _shape(value)) for name, value in kwargs.items())),
           _shape(out),
           policies[-1] if policies else None,
-          tuple(name for name in names if name),
+          tuple(name for _, name in found),
+          network,
         )
       )
       return out
@@ -287,7 +297,7 @@ def _recording(calls: list[Call], owners: Mapping[int, str]) -> Iterator[None]:
       policies.pop()
 
   run = remat.run
-  originals = [(kind, kind.__call__) for kind in (*COMPILED, *SMALL)]
+  originals = [(kind, kind.__call__) for kind in (*FROZEN, *COMPILED, *SMALL)]
   try:
     remat.run = under_policy
     for kind, call in originals:

@@ -1,16 +1,21 @@
 """The calls of a step: all of them, in their order, with their parameters; equal ones are one."""
 
+import dataclasses
+
 import jax
 
 from tests.unit.planning import programs
-from vidjax import flops
+from vidjax import flops, program
+from vidjax.encoders import vae
 from vidjax.models.blocks import VideoResBlock, VideoTransformer
-from vidjax.planning import pieces, products
+from vidjax.nn import resblock
+from vidjax.parallel import mesh as meshes
+from vidjax.planning import pieces, planner, products
 
 
 def test_every_parameter_of_the_model_is_in_a_call():
   steps = programs.measured().steps
-  names = [name for call in steps.calls for name in call.names]
+  names = [name for call in steps.calls if call.trained for name in call.names]
   assert sorted(names) == sorted(programs.described().task.network.abstract)
 
 
@@ -23,14 +28,14 @@ def test_blocks_are_counted():
 
 
 def test_the_flops_of_the_calls_are_those_of_the_forward_pass():
-  program = programs.measured().cell.program
-  live = {name: program.params[name] for name in program.trained}
-  with jax.set_mesh(program.mesh):
+  cell = programs.measured().cell.program
+  live = {name: cell.params[name] for name in cell.trained}
+  with jax.set_mesh(cell.mesh):
     whole = flops.step_flops(
-      lambda live, frozen, batch: pieces._losses(program, live, frozen, batch),
+      lambda live, frozen, batch: pieces._losses(cell, live, frozen, batch),
       live,
-      program.frozen,
-      program.batch,
+      cell.frozen,
+      cell.batch,
     ).forward
   counted = sum(products.count(call) for call in programs.measured().steps.calls)
   assert abs(counted - whole) < 1e-3 * whole
@@ -51,10 +56,21 @@ def test_policies_are_seen_and_change_what_is_stored():
 
 
 def test_frozen_encoders_have_no_backward_pass():
-  kinds = {c.kind.__name__: c.trained for c in programs.measured().steps.calls}
-  assert kinds["Layer"] is False
-  assert kinds["ResBlock"] is False
-  assert kinds["VideoTransformer"] is True
+  networks = {c.kind.__name__: c.network for c in programs.measured().steps.calls}
+  assert networks["CLIPText"] == "text"
+  assert networks["Encoder"] == "vae"
+  assert networks["VideoTransformer"] == ""
+
+
+def test_an_autoencoder_that_is_trained_is_made_of_its_blocks():
+  config, _ = planner.load("configs/autoencoder/kl.py:tiny", [])
+  with_one = dataclasses.replace(config, batch_size=1)
+  mesh = meshes.make_mesh(with_one.mesh, jax.devices()[:1])
+  steps = pieces.record(program.make(with_one, mesh, weights=False))
+  kinds = {call.kind for call in steps.calls}
+  assert vae.Encoder not in kinds
+  assert {resblock.ResBlock, vae.SelfAttention} < kinds
+  assert all(call.trained for call in steps.calls)
 
 
 def test_recording_leaves_no_trace():
