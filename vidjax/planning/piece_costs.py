@@ -127,16 +127,21 @@ class Job:
 
   def lower(self, mesh: jax.sharding.Mesh) -> Any:
     """The program on the devices of `mesh`."""
-    call, whole = self.call, jax.NamedSharding(mesh, jax.P())
+    call = self.call
+    of_parameters, of_arrays, of_result = call.layout
 
-    def placed(like: Any) -> jax.ShapeDtypeStruct:
-      return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=whole)
+    def placed(like: Any, spec: jax.P) -> jax.ShapeDtypeStruct:
+      sharding = jax.NamedSharding(mesh, spec)
+      return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=sharding)
 
-    args = (list(map(placed, call.parameters)), list(map(placed, call.arrays)))
+    args = (
+      list(map(placed, call.parameters, of_parameters)),
+      list(map(placed, call.arrays, of_arrays)),
+    )
     with jax.set_mesh(mesh):
       if not self.backward:
         return jax.jit(call.forward).lower(*args)
-      return jax.jit(call.backward).lower(*args, placed(call.out))
+      return jax.jit(call.backward).lower(*args, placed(call.out, of_result))
 
 
 def measure(
@@ -186,7 +191,7 @@ def measure(
   costs = {call.key: _combined(call, measured[call.key]) for call in chosen}
   for call in distinct:
     if not call.compiled:
-      costs[call.key] = small(call, topology)
+      costs[call.key] = small(call, topology, mesh.size)
     elif call.key not in costs:
       costs[call.key] = _scaled(call, models[call.key], costs)
   return costs, compiling
@@ -212,14 +217,14 @@ def _combined(call: Call, programs: dict[bool, tuple[PieceCost, float]]) -> Piec
   return dataclasses.replace(once, forward_share=share, again=part)
 
 
-def small(call: Call, topology: Topology) -> PieceCost:
+def small(call: Call, topology: Topology, devices: int = 1) -> PieceCost:
   """Of a layer that is not compiled: the slower of its products and its traffic.
 
   Forward it reads the input and writes the output; backward it reads both and their gradients for
-  the two products that follow, and it has twice the FLOPs.
+  the two products that follow, and it has twice the FLOPs. The devices of a cell share the work.
   """
-  work = products.count(call)
-  moved = sum(a.size * a.dtype.itemsize for a in (call.x, call.out))
+  work = products.count(call) / devices
+  moved = sum(a.size * a.dtype.itemsize for a in (call.x, call.out)) / devices
   if call.trained:
     work, moved = 3.0 * work, 3.0 * moved
   chip = topology.chip

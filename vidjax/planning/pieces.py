@@ -69,6 +69,7 @@ class Call:
     policy: of `vidjax.parallel.remat`; None where none is asked for.
     names: its parameters' names in their network.
     network: kind of the frozen encoder that it belongs to; "" for the trained network.
+    layout: PartitionSpecs of its parameters, of its arrays and of the result.
   """
 
   kind: type
@@ -80,6 +81,7 @@ class Call:
   policy: str | None
   names: tuple[str, ...]
   network: str
+  layout: tuple[tuple[jax.P, ...], tuple[jax.P, ...], jax.P]
 
   @property
   def trained(self) -> bool:
@@ -107,6 +109,7 @@ class Call:
       _signature(self.kwargs),
       self.policy,
       self.trained,
+      self.layout,
     )
 
   @property
@@ -283,6 +286,11 @@ def _recording(calls: list[Call], owners: Mapping[int, tuple[str, str]]) -> Iter
           policies[-1] if policies else None,
           tuple(name for _, name in found),
           network,
+          (
+            tuple(_spec(leaf[...]) for _, leaf in leaves),
+            tuple(map(_spec, filter(_is_array, jax.tree.leaves((args, kwargs))))),
+            _spec(out),
+          ),
         )
       )
       return out
@@ -309,8 +317,16 @@ def _recording(calls: list[Call], owners: Mapping[int, tuple[str, str]]) -> Iter
       kind.__call__ = call
 
 
+def _is_array(value: Any) -> bool:
+  return isinstance(value, jax.Array)
+
+
+def _spec(value: jax.Array) -> jax.P:
+  return jax.typeof(value).sharding.spec
+
+
 def _shape(value: Any) -> Any:
-  if isinstance(value, jax.Array):
+  if _is_array(value):
     return jax.ShapeDtypeStruct(value.shape, value.dtype)
   return value
 

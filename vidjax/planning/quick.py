@@ -114,6 +114,7 @@ def assemble(
     costs |= {
       key: costs[key].under(policy) for key, (call, _) in steps.distinct.items() if call.policy
     }
+  share = rows / measured.cell.program.mesh.size  # of a cell's activations, that a device holds
   parts: list[tuple[str, float, int, bool]] = []
   total = PieceCost()
   for key, (call, count) in steps.distinct.items():
@@ -122,7 +123,7 @@ def assemble(
     seconds = cost.seconds * count * (1.0 + cost.again) * rows
     parts.append((_name(call), seconds, count, cost.compiled))
   for name, seconds in (
-    ("skips joined", rows * _joined_seconds(steps, topology)),
+    ("skips joined", share * _joined_seconds(steps, topology)),
     ("optimizer and moving average", data_parallel.update_seconds(program, topology)),
   ):
     more = PieceCost(seconds, seconds * _MEMORY, seconds / _MEMORY, by_kind={"arithmetic": seconds})
@@ -137,7 +138,7 @@ def assemble(
     cost=total,
     traffic=traffic,
     arguments=data_parallel.argument_bytes(program),
-    temporaries=_fullest(steps, costs, traffic, rows, policy) + traffic.gathered_bytes,
+    temporaries=_fullest(measured, costs, traffic, rows, policy) + traffic.gathered_bytes,
     parts=sorted(((n, s, c) for n, s, c, _ in parts), key=lambda part: -part[1]),
     arithmetic_seconds=sum(seconds for _, seconds, _, compiled in parts if not compiled),
     compile_seconds=measured.compile_seconds,
@@ -159,14 +160,15 @@ def _joined_seconds(steps: Steps, topology: Topology) -> float:
 
 
 def _fullest(
-  steps: Steps, costs: dict[tuple, PieceCost], traffic: Traffic, rows: float, policy: str
+  measured: Measured, costs: dict[tuple, PieceCost], traffic: Traffic, rows: float, policy: str
 ) -> float:
   """Most bytes beside the arguments: what is stored, gradients so far, and the piece that runs.
 
   Forward, what is stored grows from piece to piece; backward it shrinks, and gradients grow.
   """
+  steps, share = measured.steps, rows / measured.cell.program.mesh.size
   stored_bytes = {
-    key: rows * call.stored_bytes(policy if call.policy else "") if call.trained else 0.0
+    key: share * call.stored_bytes(policy if call.policy else "") if call.trained else 0.0
     for key, (call, _) in steps.distinct.items()
   }
   stored, moments = 0.0, []
@@ -186,8 +188,10 @@ def _fullest(
 
 
 def _name(call: pieces.Call) -> str:
+  if call.network:
+    return f"{call.network} encoder: {call.kind.__name__}"
   size = "x".join(map(str, call.x.shape[1:-1]))
   channels = f"{call.x.shape[-1]}" + (
     f" to {call.out.shape[-1]}" if call.out.shape[-1] != call.x.shape[-1] else ""
   )
-  return f"{call.kind.__name__} {channels} @ {size}" + ("" if call.trained else ", frozen")
+  return f"{call.kind.__name__} {channels} @ {size}"
