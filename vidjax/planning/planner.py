@@ -6,6 +6,7 @@ import math
 from vidjax import config as configs
 from vidjax import program as programs
 from vidjax import storage
+from vidjax.conditioning.modes import MODES
 from vidjax.encoders.tokenizers import RANDOM_TINY
 from vidjax.parallel import mesh as meshes
 from vidjax.parallel import plan as sharding
@@ -82,12 +83,18 @@ def load(flag: str, overrides: list[str]) -> tuple[configs.TrainConfig, list[str
   if not data.get("path") and not data.get("sets") and data.get("kind") != "procedural":
     data["path"] = _UNREAD
   config = configs.from_dict(configs.TrainConfig, {**values, "data": data})
+  is_tiny = config.model.preset == "tiny"
   notes, found = [], {}
-  for kind in ("vae", "text", "image"):
+  needed = ("vae", MODES[config.conditioning.mode].encoder) if config.task == "diffusion" else ()
+  for kind in needed:
     spec = getattr(config.encoders, kind)
-    if spec and spec != RANDOM_TINY and not storage.Path(spec).exists():
-      notes.append(f"encoders.{kind}: {spec!r} is not here; SVD's stands in for it")
-      found[kind] = ""
+    if spec == RANDOM_TINY or (spec and storage.Path(spec).exists()):
+      continue
+    found[kind] = RANDOM_TINY if is_tiny else ""
+    what = f"{spec!r} is not here" if spec else "is not named"
+    notes.append(
+      f"encoders.{kind} {what}: {RANDOM_TINY if is_tiny else 'that of SVD'} stands in for it"
+    )
   return dataclasses.replace(config, encoders=dataclasses.replace(config.encoders, **found)), notes
 
 

@@ -24,13 +24,17 @@ def a_plan(limit=2**34):
 def test_no_data_and_no_encoder_are_needed():
   config, notes = planner.load("configs/svd/video_lowres.py", [])
   assert config.data.path
-  assert notes == []
+  assert len(notes) == 2
+  assert "encoders.vae is not named: that of SVD stands in" in notes[0]
 
 
 def test_what_stands_in_for_a_missing_encoder_is_said():
   config, notes = planner.load("configs/svd/video_lowres.py", ["encoders.vae=nowhere"])
   assert config.encoders.vae == ""
-  assert "encoders.vae: 'nowhere' is not here" in notes[0]
+  assert "encoders.vae 'nowhere' is not here" in notes[0]
+  config, notes = planner.load("configs/svd/video_lowres.py:tiny", [])
+  assert config.encoders.vae == "random:tiny"  # its latents have the tiny model's channels
+  assert "random:tiny stands in" in notes[0]
 
 
 @pytest.mark.parametrize(
