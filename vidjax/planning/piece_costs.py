@@ -174,7 +174,9 @@ def measure(
     compiled = compilation.compile_lowered(job.lower(mesh), topology, cache)
     if compiled.too_large:
       # It cannot run, whatever it would take; the memory says so.
-      return job, PieceCost(temporaries=compiled.memory.total), 0.0, compiled.seconds
+      names = {f"{job.call.kind.__name__}, which does not fit": 1}
+      cost = PieceCost(temporaries=compiled.memory.total, unpriced=names)
+      return job, cost, 0.0, compiled.seconds
     again = share_of_cycles(compiled.hlo_text, _AGAIN)
     return job, _priced(compiled, topology), again, compiled.seconds
 

@@ -305,7 +305,8 @@ def _recording(calls: list[Call], owners: Mapping[int, tuple[str, str]]) -> Iter
       policies.pop()
 
   run = remat.run
-  originals = [(kind, kind.__call__) for kind in (*FROZEN, *COMPILED, *SMALL)]
+  kinds: tuple[Any, ...] = (*FROZEN, *COMPILED, *SMALL)
+  originals = [(kind, kind.__call__) for kind in kinds]
   try:
     remat.run = under_policy
     for kind, call in originals:

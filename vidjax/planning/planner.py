@@ -37,7 +37,7 @@ _WHOLE = (
 _QUICK = (
   "Quick: distinct blocks of the step were compiled by XLA for one cell of the mesh, and counted;"
   " other layers, the optimizer, memory and data parallelism's collectives are arithmetic, in which"
-  " gathers hide behind 80 % of the computation and sums of gradients do not hide. "
+  " most of each gather hides behind the computation and sums of gradients do not hide. "
 ) + _ESTIMATED
 
 

@@ -137,7 +137,7 @@ def assemble(
   return Estimate(
     cost=total,
     traffic=traffic,
-    arguments=data_parallel.argument_bytes(program),
+    arguments=data_parallel.argument_bytes(program, steps),
     temporaries=_fullest(measured, costs, traffic, rows, policy) + traffic.gathered_bytes,
     parts=sorted(((n, s, c) for n, s, c, _ in parts), key=lambda part: -part[1]),
     arithmetic_seconds=sum(seconds for _, seconds, _, compiled in parts if not compiled),
