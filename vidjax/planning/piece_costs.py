@@ -189,7 +189,7 @@ def measure(
       compiling += seconds
       progress(done, len(work), job.call.kind.__name__)
   finally:
-    pool.shutdown(wait=True, cancel_futures=True)
+    pool.shutdown(wait=False, cancel_futures=True)  # on an interrupt, nobody waits for XLA
   costs = {call.key: _combined(call, measured[call.key]) for call in chosen}
   for call in distinct:
     if not call.compiled:

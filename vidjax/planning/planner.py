@@ -3,6 +3,8 @@
 import dataclasses
 import math
 
+import jax
+
 from vidjax import config as configs
 from vidjax import program as programs
 from vidjax import storage
@@ -98,19 +100,28 @@ def load(flag: str, overrides: list[str]) -> tuple[configs.TrainConfig, list[str
   return dataclasses.replace(config, encoders=dataclasses.replace(config.encoders, **found)), notes
 
 
+def mesh_of(config: configs.TrainConfig, site: Site) -> jax.sharding.Mesh:
+  """The mesh of the config on the devices of the site.
+
+  Raises:
+    ValueError: it does not fit them.
+  """
+  slices = site.topology.slices
+  if slices > 1 and config.mesh.replica % slices:
+    raise ValueError(
+      f"mesh.replica={config.mesh.replica}: --slices={slices} needs a multiple of {slices}, since"
+      " weights are not sharded between slices; set --config.mesh.replica"
+    )
+  return meshes.make_mesh(config.mesh, site.devices)
+
+
 def describe(config: configs.TrainConfig, site: Site) -> programs.Program:
   """The training program on the mesh of the site.
 
   Raises:
     ValueError: the mesh does not fit the devices, or the batch not the mesh.
   """
-  slices = site.topology.slices
-  if slices > 1 and config.mesh.replica % slices:
-    raise ValueError(
-      f"mesh.replica={config.mesh.replica}: --slices={slices} need a multiple of {slices}, since"
-      " weights are not sharded between slices; set --config.mesh.replica"
-    )
-  mesh = meshes.make_mesh(config.mesh, site.devices)
+  mesh = mesh_of(config, site)
   cells.check_batch(config, sharding.batch_divisor(mesh))
   return programs.make(config, mesh, weights=False)
 

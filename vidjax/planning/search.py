@@ -77,6 +77,9 @@ def search(config: configs.TrainConfig, estimator: Estimator) -> list[Candidate]
   Batches are powers of two per cell, up to the first that does not fit; meshes shard the state
   over all devices of a slice, or over fewer with copies in `mesh.replica`.
   """
+  shards = sharding.batch_divisor(planner.mesh_of(config, estimator.site))
+  nearest = max(1, round(config.batch_size / shards)) * shards
+  config = dataclasses.replace(config, batch_size=nearest)
   measured = estimator.measure(config)
   found = []
   for mesh_config in _meshes(config, estimator.site):

@@ -53,7 +53,7 @@ def test_refusals_name_the_key(overrides, message):
 
 def test_slices_need_copies():
   two = programs.site(of=topology.parse("v5e:2x2", slices=2))
-  with pytest.raises(ValueError, match=r"mesh.replica=1: --slices=2 need a multiple of 2"):
+  with pytest.raises(ValueError, match=r"mesh.replica=1: --slices=2 needs a multiple of 2"):
     planner.describe(programs.config(), two)
 
 
