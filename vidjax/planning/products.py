@@ -1,12 +1,14 @@
 """FLOPs of one call of a module, forward."""
 
 from collections.abc import Sequence
+import functools
 from typing import Any
 
 from vidjax import flops
 from vidjax.planning.pieces import Call
 
 
+@functools.cache
 def count(call: Call) -> float:
   """Of its matrix products and convolutions, two per multiply-add; see `vidjax.flops`."""
 
