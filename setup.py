@@ -48,6 +48,7 @@ setuptools.setup(
     "gcs": ["gcsfs"],
     "s3": ["s3fs"],
     "torch": ["torch", "diffusers", "transformers"],
+    "wandb": ["wandb"],
     "dev": [
       "gcsfs",
       "moto[server]",

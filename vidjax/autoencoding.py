@@ -32,12 +32,25 @@ def make_task(config: TrainConfig) -> Task:
     kl = 0.5 * jnp.mean(
       jnp.sum(jnp.square(mean) + jnp.exp(log_var) - 1.0 - log_var, axis=(2, 3, 4))
     )
-    mse = jnp.mean(jnp.square(y_BTHWC - x_BTHWC))
-    psnr = 10.0 * jnp.log10(4.0 / mse)  # the range [-1, 1] is 2 wide
-    metrics = {"l1": l1, "kl": kl, "psnr": psnr, "latent_std": jnp.std(mean)}
-    return l1 + config.autoencoder.kl_weight * kl, metrics
+    means = {
+      "l1": l1,
+      "kl": kl,
+      "mse": jnp.mean(jnp.square(y_BTHWC - x_BTHWC)),
+      "latent_mean": jnp.mean(mean),
+      "latent_square": jnp.mean(jnp.square(mean)),
+    }
+    return l1 + config.autoencoder.kl_weight * kl, means
 
-  return Task(network, Frozen({}), loss)
+  def report(means: Metrics) -> Metrics:
+    variance = means["latent_square"] - jnp.square(means["latent_mean"])
+    return {
+      "l1": means["l1"],
+      "kl": means["kl"],
+      "psnr": 10.0 * jnp.log10(4.0 / means["mse"]),  # the range [-1, 1] is 2 wide
+      "latent_std": jnp.sqrt(jnp.maximum(0.0, variance)),
+    }
+
+  return Task(network, Frozen({}), loss, report)
 
 
 def make_vae(config: TrainConfig) -> Network[vae.AutoencoderKL]:

@@ -67,18 +67,51 @@ class ConditioningConfig:
   motion_bucket_scale: float = 16.0
 
 
+OPTIMIZERS = ("adamw", "adafactor", "lion", "muon", "sgd")
+SCHEDULES = ("constant", "cosine", "linear", "rsqrt")
+
+
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-  """AdamW with linear warm-up, then constant; progress is counted in samples."""
+  """How weights are updated, averaged and left alone; progress is counted in samples."""
 
+  name: str = "adamw"  # of `OPTIMIZERS`; see `vidjax.optim.optimizer`
   learning_rate: float = 1e-4
+  schedule: str = "constant"  # of `SCHEDULES`, after the warm-up; see `vidjax.optim.schedules`
   warmup_samples: int = 0
-  b1: float = 0.9
-  b2: float = 0.999
-  weight_decay: float = 0.01
-  clip_norm: float = 1.0  # global gradient norm
-  ema_decay: float = 0.9999
+  decay_samples: int = 0  # length of the decay after the warm-up; 0: until total_samples
+  final_fraction: float = 0.0  # of learning_rate, what a decay ends at
+  b1: float | None = None  # decay of the first moment; None: what is usual for `name`
+  b2: float | None = None  # of the second moment, likewise
+  weight_decay: float = 0.01  # of matrices and kernels only
+  clip_norm: float = 1.0  # global gradient norm; 0: no clipping
+  ema_decays: tuple[float, ...] = (0.9999,)  # one average of the weights each; the first is used
+  ema_every_steps: int = 1
   train_only: tuple[str, ...] = ()  # patterns (fnmatch) of parameter names; empty: all are trained
+  freeze: tuple[str, ...] = ()  # patterns of those that are not, after train_only
+
+  def __post_init__(self) -> None:
+    _check_choice("optimizer.name", self.name, OPTIMIZERS)
+    _check_choice("optimizer.schedule", self.schedule, SCHEDULES)
+    _check_positive("optimizer.ema_every_steps", self.ema_every_steps)
+    for key in ("warmup_samples", "decay_samples", "clip_norm"):
+      if getattr(self, key) < 0:
+        raise ValueError(f"config key 'optimizer.{key}' must not be negative")
+    decays = self.ema_decays
+    if len(set(decays)) < len(decays) or not all(0.0 < decay < 1.0 for decay in decays):
+      raise ValueError(
+        f"config key 'optimizer.ema_decays' takes different numbers between 0 and 1, got {decays}"
+      )
+    if self.decay_samples and self.schedule not in ("cosine", "linear"):
+      raise ValueError(
+        f"optimizer.decay_samples={self.decay_samples} has no meaning with optimizer.schedule="
+        f"{self.schedule!r}: leave it out, or choose cosine or linear"
+      )
+    if self.schedule == "rsqrt" and not self.warmup_samples:
+      raise ValueError(
+        "optimizer.schedule='rsqrt' falls from the end of the warm-up on: set"
+        " optimizer.warmup_samples"
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +123,22 @@ class CheckpointConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ProfileConfig:
+  """Which steps are traced (`vidjax.observe.profiler`), beside those that a person asks for."""
+
+  at_steps: tuple[int, ...] = ()  # the first step of each trace
+  num_steps: int = 3  # steps in a trace
+
+
+@dataclasses.dataclass(frozen=True)
+class WandbConfig:
+  """A copy of the metrics on Weights & Biases; none where `project` is empty."""
+
+  project: str = ""
+  mode: str = ""  # online or offline; "": the environment variable WANDB_MODE decides
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainConfig:
   """One training stage."""
 
@@ -97,9 +146,11 @@ class TrainConfig:
   seed: int = 0
   total_samples: int = 0  # clips (or images) seen when training ends
   batch_size: int = 1  # global
+  accumulation_steps: int = 1  # parts of the batch that go through the network one by one
   log_every_steps: int = 100
   sample_every_steps: int = 0  # 0: never
   init_from: str = ""  # any directory that `--model` takes; EMA weights, no optimizer state
+  compile_cache: str = ""  # folder for compiled programs, may be remote; "": JAX's own settings
   data: DataConfig = dataclasses.field(default_factory=DataConfig)
   encoders: EncodersConfig = dataclasses.field(default_factory=EncodersConfig)
   model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
@@ -109,11 +160,13 @@ class TrainConfig:
   optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
   checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
   mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+  profile: ProfileConfig = dataclasses.field(default_factory=ProfileConfig)
+  wandb: WandbConfig = dataclasses.field(default_factory=WandbConfig)
 
   def __post_init__(self) -> None:
     _check_choice("task", self.task, ("diffusion", "autoencoder"))
     _check_choice("conditioning.mode", self.conditioning.mode, tuple(MODES))
-    for key in ("total_samples", "batch_size", "log_every_steps"):
+    for key in ("total_samples", "batch_size", "accumulation_steps", "log_every_steps"):
       _check_positive(key, getattr(self, key))
     for key in ("num_frames", "fps", "height", "width"):
       _check_positive(f"data.{key}", getattr(self.data, key))
@@ -123,8 +176,16 @@ class TrainConfig:
         f"data.num_frames={self.data.num_frames}: mode {mode!r} needs at least"
         f" {MODES[mode].min_frames}"
       )
+    decays = self.optimizer.schedule in ("cosine", "linear") and not self.optimizer.decay_samples
+    if decays and self.optimizer.warmup_samples >= self.total_samples:
+      raise ValueError(
+        f"optimizer.warmup_samples={self.optimizer.warmup_samples} leaves none of total_samples="
+        f"{self.total_samples} to optimizer.schedule={self.optimizer.schedule!r}"
+      )
     for key in ("every_steps", "keep"):
       _check_positive(f"checkpoint.{key}", getattr(self.checkpoint, key))
+    _check_positive("profile.num_steps", self.profile.num_steps)
+    _check_choice("wandb.mode", self.wandb.mode, ("", "online", "offline"))
     _ = self.data.members  # refuses none, and both forms at once
     images = self.data.images
     if (images.every_steps or images.rows) and self.conditioning.mode != "text_to_video":
@@ -267,7 +328,11 @@ def _literal(text: str) -> Any:
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
   if value not in choices:
-    raise ValueError(f"config key {name!r} must be one of {', '.join(choices)}, got {value!r}")
+    near = difflib.get_close_matches(value, choices, n=1, cutoff=0.5)
+    hint = f": did you mean {near[0]!r}?" if near else ""
+    raise ValueError(
+      f"config key {name!r} must be one of {', '.join(choices)}, got {value!r}{hint}"
+    )
 
 
 def _check_positive(name: str, value: float) -> None:

@@ -86,9 +86,12 @@ def make_task(config: TrainConfig, frozen: encoders.Frozen | None = None) -> Tas
       sigma_data=config.diffusion.sigma_data,
     )
     bin_sums, bin_counts = losses.per_sigma_bin(loss_B, level_B)
-    return jnp.mean(loss_B), {"loss_per_sigma_bin": bin_sums / bin_counts}  # empty bin: NaN
+    return jnp.mean(loss_B), {"bin_sums": bin_sums, "bin_counts": bin_counts}
 
-  return Task(network, needed, loss)
+  def report(means: Metrics) -> Metrics:
+    return {"loss_per_sigma_bin": means["bin_sums"] / means["bin_counts"]}  # empty bin: NaN
+
+  return Task(network, needed, loss, report)
 
 
 def unet_config(config: TrainConfig, downsampling: int | None = None) -> unet.UNetConfig:

@@ -113,7 +113,7 @@ def define_flags() -> None:
   flags.DEFINE_string("data", None, "Folder of shards with a split `holdout`.")
   flags.DEFINE_string("model", None, "Workdir, checkpoint step or exported directory.")
   flags.DEFINE_string("fake", None, "Folder of generated .mp4 files, instead of a model.")
-  flags.DEFINE_enum("params", "ema", ["ema", "raw"], "Which weights of a workdir.")
+  flags.DEFINE_string("params", "ema", "Which weights of a workdir: ema, ema:DECAY or raw.")
   flags.DEFINE_string("samples", None, "Also write real, reconstructed and generated clips here.")
   flags.DEFINE_string("out", None, "Folder for result.json, report.md and features.", required=True)
 

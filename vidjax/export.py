@@ -1,6 +1,7 @@
 """Hands a model to PyTorch.
 
-  vidjax export --model=DIR --out=DIR [--params=ema|raw] [--format=diffusers|stability] [--verify]
+  vidjax export --model=DIR --out=DIR [--params=ema|ema:DECAY|raw] [--format=diffusers|stability]
+                [--verify]
 
 A diffusion model becomes a folder in the layout of diffusers, an image-to-video model one that
 `StableVideoDiffusionPipeline.from_pretrained` loads; or, with --format=stability, one file in
@@ -47,7 +48,7 @@ def export(
 
   Args:
     model: whatever `vidjax.pretrained` reads.
-    weights: "ema" or "raw".
+    weights: "ema", "ema:DECAY" or "raw".
     out: folder to write.
     format: "diffusers" or "stability".
     license: of the weights, for the model card.
@@ -223,7 +224,7 @@ def define_flags() -> None:
     "model", None, "Workdir, checkpoint step, exported folder, or .safetensors.", required=True
   )
   flags.DEFINE_string("out", None, "Folder to write.", required=True)
-  flags.DEFINE_enum("params", "ema", ["ema", "raw"], "Which weights of a workdir.")
+  flags.DEFINE_string("params", "ema", "Which weights of a workdir: ema, ema:DECAY or raw.")
   flags.DEFINE_enum("format", "diffusers", list(FORMATS), "Layout to write.")
   flags.DEFINE_string(
     "license", card.UNKNOWN_LICENSE, "Licence of the weights, for the model card: apache-2.0, ..."

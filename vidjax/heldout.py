@@ -39,7 +39,7 @@ def evaluate_model(
   Args:
     data: folder of shards with the splits train and holdout.
     model: any directory that `vidjax.pretrained` takes.
-    params: "ema" or "raw".
+    params: "ema", "ema:DECAY" or "raw".
     out: folder of results; features and a contact sheet are written here.
     samples: folder for single clips, or None.
 

@@ -20,8 +20,7 @@ from vidjax.diffusion.process import DiffusionConfig
 from vidjax.interop import configs as json_configs
 from vidjax.interop import diffusers, layouts, schedulers, stability
 from vidjax.models import unet
-from vidjax.optim import optimizer as optimizers
-from vidjax.optim import packing
+from vidjax.optim import freezing, packing
 
 NOTE = "vidjax.json"  # what `vidjax export` says of the model that a directory holds
 
@@ -59,27 +58,29 @@ def load(
 
   Args:
     model: see the module's text.
-    weights: "ema" or "raw", of a training workdir; others hold one kind.
+    weights: "ema", "ema:DECAY" or "raw", of a training workdir (`checkpoint.restore_params`); of a
+      run that made no averages, "ema" is as "raw". Others hold one kind.
     wanted: shapes and shardings of the model that will take the weights; those of a checkpoint are
       read straight into them, where the shapes agree. Files need no such hint (`lazy.place`).
 
   Raises:
-    ValueError: `model` is none of these kinds.
+    ValueError: `model` is none of these kinds, or has no such weights.
     CheckpointError: it is a workdir without a complete checkpoint, or its files do not fit.
   """
-  if weights != "ema" and weights != "raw":
-    raise ValueError(f"--params={weights!r}: choose ema or raw")
+  checkpoint.check_which(weights)
   root = storage.Path(model)
+  is_step = root.name.isdigit() and root.parent.name == "checkpoints"
+  workdir = root.parent.parent if is_step else root
+  if (workdir / "config.json").exists() and (workdir / "checkpoints").exists():
+    return _workdir(root, workdir, weights, wanted)
+  if ":" in weights:
+    raise ValueError(f"--params={weights}: {model!r} is no training workdir and holds one kind")
   if layouts.is_file(root):
     return _single_file(root)
   if (root / f"{stability.STEM}.safetensors").exists() and (root / NOTE).exists():
     return _single_file(root / f"{stability.STEM}.safetensors")
   if (root / "model_index.json").exists():
     return _pipeline_folder(root)
-  is_step = root.name.isdigit() and root.parent.name == "checkpoints"
-  workdir = root.parent.parent if is_step else root
-  if (workdir / "config.json").exists() and (workdir / "checkpoints").exists():
-    return _workdir(root, workdir, weights, wanted)
   if (root / "config.json").exists() and _is_unet(storage.read_json(root / "config.json")):
     return _unet_folder(root)
   raise ValueError(
@@ -92,10 +93,12 @@ def load(
 def _workdir(
   root: storage.Path,
   workdir: storage.Path,
-  weights: checkpoint.Which,
+  weights: str,
   wanted: Mapping[str, jax.ShapeDtypeStruct] | None,
 ) -> Pretrained:
   config = configs.load(str(workdir / "config.json"))
+  if weights == "ema" and not config.optimizer.ema_decays:
+    weights = "raw"
   step = layout.find_step(root)
   make = autoencoding.make_vae if config.task == "autoencoder" else denoising.make_unet
   abstract = make(config).abstract
@@ -110,7 +113,7 @@ def _workdir(
       if name in abstract and abstract[name].shape == leaf.shape and leaf.sharding is not None
     }
     packed = checkpoint.restore_params(step, weights, in_place)
-  trained = optimizers.trained_names(config.optimizer, abstract)
+  trained = freezing.trained_names(config.optimizer, abstract)
   params = states.by_name(packed, abstract, trained)
   data = layout.read_record(step).position.get("data", {})
   return Pretrained(config, params, f"{step}, {weights}", data)

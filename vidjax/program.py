@@ -13,14 +13,16 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vidjax import autoencoding, denoising, latent_sets, lazy
+from vidjax import autoencoding, denoising, flops, latent_sets, lazy
 from vidjax import config as configs
 from vidjax import state as states
 from vidjax import step as steps
 from vidjax.conditioning.modes import MODES
+from vidjax.diffusion import noise
 from vidjax.encoders import frozen as encoders
 from vidjax.encoders import tokenizers
 from vidjax.nn.params import Params
+from vidjax.optim import freezing
 from vidjax.optim import optimizer as optimizers
 from vidjax.parallel import plan
 from vidjax.state import TrainState
@@ -94,10 +96,36 @@ class Program:
     """Layout of each leaf of the state."""
     return jax.tree.map(lambda a: a.sharding, self.state)
 
-  def lower(self) -> Any:
+  def trace(self, batch: dict[str, Any] | None = None) -> Any:
+    """The step, traced for batches like this one (arrays or shapes), by default of videos."""
+    with jax.set_mesh(self.mesh):
+      return self.step.trace(self.state, self.frozen, self.batch if batch is None else batch)
+
+  def lower(self, batch: dict[str, Any] | None = None) -> Any:
     """The step, traced and lowered for the mesh; to be compiled."""
     with jax.set_mesh(self.mesh):
-      return self.step.lower(self.state, self.frozen, self.batch)
+      return self.trace(batch).lower()
+
+  def model_flops(self, batch: dict[str, Any] | None = None) -> int:
+    """FLOPs that the model asks for in one step, all devices (`vidjax.flops`).
+
+    Args:
+      batch: arrays or shapes; by default that of videos.
+
+    Raises:
+      ValueError: they cannot be counted.
+    """
+    videos = dict(self.batch if batch is None else batch)
+    parts = [part for part in (videos.pop("images", None), videos) if part is not None]
+    live = {name: p for name, p in self.params.items() if name in self.trained}
+    fixed = {name: p for name, p in self.params.items() if name not in self.trained}
+
+    def loss(live: Params, fixed: Params, frozen: dict[str, Params], part: dict[str, Any]) -> Any:
+      keys_B = noise.sample_keys(self.config.seed, part["sample_index_B"])
+      return self.task.loss({**live, **fixed}, frozen, part, keys_B)
+
+    with jax.set_mesh(self.mesh):
+      return sum(flops.step_flops(loss, live, fixed, self.frozen, part).total for part in parts)
 
   def fresh(self) -> TrainState:
     """A state with weights drawn from the seed, made in its layout."""
@@ -105,7 +133,7 @@ class Program:
 
   def started(self, params: Params) -> TrainState:
     """A state around `params`, which come in their layout."""
-    create = jax.jit(lambda params: states.create(params, self.optimizer, self.trained))
+    create = jax.jit(self._around)
     return jax.device_put(create(params), self.state_shardings)
 
   def draw(self, names: frozenset[str]) -> Params:
@@ -131,8 +159,11 @@ class Program:
     }
 
   def _create(self) -> TrainState:
-    params = self.task.network.init(jax.random.key(self.config.seed))
-    return states.create(params, self.optimizer, self.trained)
+    return self._around(self.task.network.init(jax.random.key(self.config.seed)))
+
+  def _around(self, params: Params) -> TrainState:
+    decays = self.config.optimizer.ema_decays
+    return states.create(params, self.optimizer, self.trained, decays)
 
   def _placed(self, encoder: encoders.Encoder[Any]) -> Params:
     network = encoder.network
@@ -185,7 +216,7 @@ def make(config: configs.TrainConfig, mesh: jax.sharding.Mesh, *, weights: bool 
     kind = MODES[config.conditioning.mode].encoder
     described = encoders.describe(config.encoders, kind, dtype=config.encoders.dtype)
     task = denoising.make_task(config, described)
-  trained = optimizers.trained_names(config.optimizer, task.network.abstract)
+  trained = freezing.trained_names(config.optimizer, task.network.abstract)
   return Program(config, mesh, task, trained, optimizers.make_optimizer(config.optimizer))
 
 

@@ -324,7 +324,7 @@ def define_flags() -> None:
   flags.DEFINE_integer("num_samples", 1, "How many clips, of each prompt.")
   flags.DEFINE_integer("batch_size", None, "Clips made at once; default: one on each device.")
   flags.DEFINE_integer("seed", 0, "Seed of the first clip.")
-  flags.DEFINE_enum("params", "ema", ["ema", "raw"], "Which weights of a workdir.")
+  flags.DEFINE_string("params", "ema", "Which weights of a workdir: ema, ema:DECAY or raw.")
   flags.DEFINE_string("noise", None, "Start noise: .npy float32 (N, T, h, w, C).")
   flags.DEFINE_string(
     "image_noise", None, "Noise on the image: .npy (H, W, 3), or (2, h, w, C) of latents."

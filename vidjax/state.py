@@ -1,6 +1,6 @@
 """TrainState: all that a step changes, as one pytree."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import Any
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from vidjax.nn.params import Params
-from vidjax.optim import packing
+from vidjax.optim import ema, packing
 
 
 @jax.tree_util.register_dataclass
@@ -25,7 +25,7 @@ class TrainState:
     skipped: int32, updates skipped because loss or gradient was not finite.
     params: float32 weights.
     opt_state: optax state of the trained weights.
-    ema: float32 averages of the trained weights.
+    ema: float32 averages of the trained weights, by decay (`vidjax.optim.ema`).
   """
 
   step: jax.Array
@@ -33,13 +33,14 @@ class TrainState:
   skipped: jax.Array
   params: Params
   opt_state: Any
-  ema: Params
+  ema: dict[str, Params]
 
 
 def create(
   params: Mapping[str, jax.Array],
   optimizer: optax.GradientTransformation,
   trained: frozenset[str],
+  ema_decays: Sequence[float],
 ) -> TrainState:
   """Fresh state around `params`, given by name; jit it, so that all is made in its sharding."""
   live = packing.pack({name: p for name, p in params.items() if name in trained})
@@ -50,14 +51,19 @@ def create(
     skipped=jnp.int32(0),
     params=live | fixed,
     opt_state=optimizer.init(live),
-    ema=jax.tree.map(jnp.copy, live),
+    ema=ema.create(live, ema_decays),
   )
+
+
+def averaged(state: TrainState, ema_decays: Sequence[float]) -> Params:
+  """Packed weights: those that are trained as their first average has them, if there is one."""
+  return state.params | (state.ema[ema.key(ema_decays[0])] if ema_decays else {})
 
 
 def by_name(
   weights: Mapping[str, Any], abstract: Mapping[str, Any], trained: frozenset[str]
 ) -> dict[str, Any]:
-  """Weights of a state (`params`, or `ema` with what is not trained) by their own names.
+  """Weights of a state (`params`, or an average with what is not trained) by their own names.
 
   Args:
     weights: packed, as in a `TrainState`; device or host arrays.

@@ -16,7 +16,7 @@ from vidjax.config import TrainConfig
 from vidjax.diffusion import noise
 from vidjax.encoders.frozen import Frozen
 from vidjax.nn.params import Network, Params
-from vidjax.optim import ema, packing, schedules
+from vidjax.optim import accumulation, ema, norms, packing, schedules
 from vidjax.parallel import plan
 from vidjax.state import TrainState
 
@@ -32,12 +32,15 @@ class Task:
     network: the trained module without its values.
     frozen: the encoders that the loss reads but does not train. Their weights are arguments of the
       compiled step, not constants in it, and are read from where they are when they are placed.
-    loss: `(params, frozen, batch, keys_B) -> (mean loss, metrics)`; one PRNG key per sample.
+    loss: `(params, frozen, batch, keys_B) -> (mean loss, means)`; one PRNG key per sample. Means
+      are over the rows of the batch, or sums: parts of a batch, of as many rows each, are averaged.
+    report: metrics from the means of the whole batch, such as ratios of two of them.
   """
 
   network: Network
   frozen: Frozen
   loss: Callable[[Params, dict[str, Params], Batch, jax.Array], tuple[jax.Array, Metrics]]
+  report: Callable[[Metrics], Metrics] = dict
 
 
 def make_train_step(
@@ -51,8 +54,7 @@ def make_train_step(
   def train_step(
     state: TrainState, frozen: dict[str, Params], batch: Batch
   ) -> tuple[TrainState, Metrics]:
-    videos = jax.tree.map(plan.shard_batch, batch)
-    images = videos.pop("images", None)
+    batch = jax.tree.map(plan.shard_batch, batch)
     params = states.by_name(state.params, task.network.abstract, trained)
     fixed = {name: p for name, p in params.items() if name not in trained}
     live = {name: p for name, p in params.items() if name in trained}
@@ -61,31 +63,34 @@ def make_train_step(
       keys_B = noise.sample_keys(config.seed, part["sample_index_B"])
       return task.loss({**live, **fixed}, frozen, part, keys_B)
 
-    def loss_fn(live: Params) -> tuple[jax.Array, Metrics]:
-      loss, metrics = loss_of(videos, live)
+    def loss_fn(live: Params, batch: Batch) -> tuple[jax.Array, tuple[Metrics, Metrics]]:
+      videos = dict(batch)
+      images = videos.pop("images", None)
+      loss, means = loss_of(videos, live)
       if images is None:
-        return loss, metrics
+        return loss, (means, {})
       # Pictures beside videos are a second pass, of T = 1; a row counts like any other row.
       loss_images, _ = loss_of(images, live)
-      share = len(images["sample_index_B"]) / config.batch_size
-      parts = {"loss_videos": loss, "loss_images": loss_images}
-      return (1.0 - share) * loss + share * loss_images, metrics | parts
+      share = config.data.images.rows / config.batch_size
+      both = {"loss_videos": loss, "loss_images": loss_images}
+      return (1.0 - share) * loss + share * loss_images, (means, both)
 
-    (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(live)
+    loss, (means, both), grads = accumulation.value_and_grad(
+      loss_fn, live, batch, config.accumulation_steps, packing.pack
+    )
 
     # Update, on packed weights.
-    grads = packing.pack(grads)
     old = {name: state.params[name] for name in grads}
+    grad_norms = norms.per_block(grads, live)
+    grads = norms.clip(grads, grad_norms[""], config.optimizer.clip_norm)
     updates, opt_state = optimizer.update(grads, state.opt_state, old)
-    lr = schedules.learning_rate(config.optimizer, state.samples)
+    lr = schedules.learning_rate(config.optimizer, config.total_samples, state.samples)
     updates = jax.tree.map(lambda u: -lr * u, updates)
-    new = optax.apply_updates(old, updates)
-    new_ema = ema.update(state.ema, new, ema.decay_at(state.step, config.optimizer.ema_decay))
+    new = jax.tree.map(jnp.add, old, updates)
 
     # A loss or gradient that is not finite must not reach the weights: everything but the counters
     # stays as it was. `where` keeps one program; the choice costs a read of the state.
-    grad_norm = optax.tree.norm(grads)
-    ok = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    ok = jnp.isfinite(loss) & jnp.isfinite(grad_norms[""])
 
     def keep(new: Any, old: Any) -> Any:
       return jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, old)
@@ -96,31 +101,34 @@ def make_train_step(
       skipped=state.skipped + jnp.where(ok, 0, 1).astype(jnp.int32),
       params=keep(new, old) | fixed,
       opt_state=keep(opt_state, state.opt_state),
-      ema=keep(new_ema, state.ema),
+      ema=ema.advance(config.optimizer, state.ema, new, state.step, ok),
     )
-    metrics |= {
-      "loss": loss,
-      "lr": lr,
-      "grad_norm": grad_norm,
-      "param_norm": optax.tree.norm(new),
-      "update_norm": optax.tree.norm(updates),
-      "skipped_steps": new_state.skipped,
-    }
+    metrics = task.report(means) | both | norms.metrics("grad_norm", grad_norms)
+    metrics |= norms.metrics("param_norm", norms.per_block(new, live))
+    metrics |= norms.metrics("update_norm", norms.per_block(updates, live))
+    metrics |= {"loss": loss, "lr": lr, "skipped_steps": new_state.skipped}
     return new_state, metrics
 
   return train_step
 
 
-def abstract_state(create: Callable[[], Any], shardings: dict[str, Any], mesh: Any) -> Any:
+def abstract_state(
+  create: Callable[[], TrainState], shardings: dict[str, Any], mesh: Any
+) -> TrainState:
   """Shapes, dtypes and target shardings of the state that `create` would make, without making it.
 
-  Weights, moments and averages of one name share its stored layout; scalars are replicated.
+  Weights, moments and averages of one name share its stored layout. What an optimizer holds of a
+  weight in another shape (adafactor's means of rows and columns) is small, and replicated as
+  scalars and packed weights are.
   """
+  state = jax.eval_shape(create)
+  replicated = jax.NamedSharding(mesh, jax.P())
 
   def place(path: tuple, leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     names = [entry.key for entry in path if isinstance(entry, jax.tree_util.DictKey)]
-    sharding = next((shardings[name] for name in names if name in shardings), None)
-    sharding = sharding or jax.NamedSharding(mesh, jax.P())
+    name = next((name for name in names if name in shardings), None)
+    alike = name is not None and state.params[name].shape == leaf.shape
+    sharding = shardings[name] if name is not None and alike else replicated
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
-  return jax.tree_util.tree_map_with_path(place, jax.eval_shape(create))
+  return jax.tree_util.tree_map_with_path(place, state)

@@ -6,6 +6,7 @@ Chapters: devices, program, state (restore or start), data, loop, end. Run it ag
 same workdir and it goes on where the newest checkpoint is; a finished run says so and exits 0.
 Exit codes: 0 done; 2 config; 3 data; 4 checkpoint; 5 non-finite loss; 7 disk full;
 75 preempted (SIGTERM), state saved, run me again; 130 interrupted (Ctrl-C), state saved.
+SIGUSR1 records a trace of the next steps (`vidjax.observe.profiler`).
 """
 
 import time
@@ -13,7 +14,7 @@ import time
 from absl import flags
 import jax
 
-from vidjax import command, latent_sets, pretrained, storage
+from vidjax import command, compiling, divisibility, latent_sets, pretrained, storage
 from vidjax import config as configs
 from vidjax import feed as feeds
 from vidjax import program as programs
@@ -21,12 +22,14 @@ from vidjax import state as states
 from vidjax.checkpoint import Checkpointer, warm_start
 from vidjax.data import loader as loaders
 from vidjax.encoders import tokenizers
-from vidjax.observe import console, run_info, stop_signal
+from vidjax.observe import console, run_info, stop_signal, wandb_run
 from vidjax.observe.goodput import Ledger
 from vidjax.observe.meter import Meter
+from vidjax.observe.profiler import Profiler
 from vidjax.observe.writers import MetricsWriter
 from vidjax.parallel import mesh as meshes
 from vidjax.parallel import plan
+from vidjax.planning import chips
 from vidjax.preview import Preview
 
 
@@ -42,18 +45,14 @@ def train(config: configs.TrainConfig, workdir: str) -> None:
     checkpointer.close()
     return
 
+  wandb_run.require(config.wandb)
+  compiling.use_cache(config.compile_cache)
+
   # --- Devices ----------------------------------------------------------------------------------
   mesh = meshes.make_mesh(config.mesh)
-  divisor = plan.batch_divisor(mesh)
-  for key, rows in (
-    ("batch_size", config.batch_size),
-    ("data.images.rows", config.data.images.rows),
-  ):
-    if rows % divisor:
-      raise ValueError(
-        f"{key}={rows} does not divide over mesh.replica x mesh.fsdp = {divisor}:"
-        f" use a multiple of {divisor}"
-      )
+  divisibility.check(config, mesh.shape)
+  for line in divisibility.computed_whole(config, mesh.shape):
+    console.line(f"not divided: {line}")
   attempt = run_info.begin(root, config, mesh)
   ledger = Ledger(root, attempt)
   with jax.set_mesh(mesh), stop_signal.listen() as stop, ledger:
@@ -99,20 +98,33 @@ def _train_on_mesh(
 
   # --- Data: batch k is a function of (seed, sample index); the position is the sample count ----
   tokenizer = tokenizers.load(config.encoders.text) if config.encoders.text else None
+  share, shares = meshes.reader(mesh, jax.process_index())
   batches = loaders.make_loader(
     config.data,
     global_batch=config.batch_size,
     start_sample=start_sample,
     seed=config.seed,
     tokenizer=tokenizer,
-    process_index=jax.process_index(),
-    process_count=jax.process_count(),
+    process_index=share,
+    process_count=shares,
   )
   feed = feeds.Feed(batches, jax.NamedSharding(mesh, plan.batch_spec(mesh)))
 
+  # --- Metrics, saving --------------------------------------------------------------------------
+  writer = MetricsWriter(root, attempt, wandb_run.copies(config, root))
+  chip = chips.by_device_kind(mesh.devices.flat[0].device_kind)
+  meter = Meter(
+    config,
+    writer,
+    ledger,
+    devices=mesh.size,
+    peak_flops=chip and chip.peak_flops,
+    skipped=int(state.skipped),
+  )
+
   def save(step: int, state: states.TrainState) -> None:
     """Saves state and position in the background."""
-    with ledger.phase("save"):
+    with meter.aside("save"):
       position = {
         "samples": int(jax.device_get(state.samples)),
         "data": fingerprint,
@@ -125,20 +137,25 @@ def _train_on_mesh(
       due = step % config.checkpoint.every_steps == 0 or step == config.total_steps
       checkpointer.save(step, states.as_dict(state), position, interim=not due)
 
-  # --- Loop -------------------------------------------------------------------------------------
+  # --- Loop: the step is compiled while the first batches are being made ------------------------
   preview = Preview(config, root)
-  writer = MetricsWriter(root, attempt)
-  meter = Meter(config, writer)
+  profiler = Profiler(config.profile, root, lambda: meter.aside("profile"))
+  compiled = compiling.CompiledSteps(program, root, lambda: meter.aside("compile"))
   progress = console.Progress(f"{root.name}", total=config.total_steps, initial=start_step)
-  with feed, writer, progress, ledger.phase("steps"), jax.transfer_guard("disallow"):
+  with feed, writer, progress, profiler, ledger.phase("steps"), jax.transfer_guard("disallow"):
+    compiled.of(program.batch)
     for step in range(start_step, config.total_steps):
-      # NOTE: the order below must not change: metrics of step k are read while step k + 1 runs, and
+      # NOTE: the order below must not change: metrics of a step are read while later steps run, and
       # nothing that decides about saving looks at the device before the step is dispatched.
+      profiler.before(step + 1)
       fetched = time.perf_counter()
       batch = next(feed)
       waited = time.perf_counter() - fetched
-      state, metrics = program.step(state, frozen, batch.arrays)
-      meter.push(step + 1, metrics, batch.notes, waited)
+      compiled_step = compiled.of(batch.arrays)
+      with jax.profiler.StepTraceAnnotation("step", step_num=step + 1):
+        state, metrics = compiled_step.call(state, frozen, batch.arrays)
+      meter.push(step + 1, metrics, batch.notes, waited=waited, flops=compiled_step.model_flops)
+      profiler.after(step + 1)
       progress.update(step + 1, meter.last)
 
       done = step + 1 == config.total_steps
@@ -152,8 +169,8 @@ def _train_on_mesh(
         with jax.transfer_guard("allow"):
           save(step + 1, state)
       if preview.due(step + 1):
-        with ledger.phase("samples"), jax.transfer_guard("allow"):
-          weights = jax.device_get(state.params | state.ema)
+        with meter.aside("samples"), jax.transfer_guard("allow"):
+          weights = jax.device_get(states.averaged(state, config.optimizer.ema_decays))
           preview.write(step + 1, program.by_name(weights))
 
     # --- End ------------------------------------------------------------------------------------

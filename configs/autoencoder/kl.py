@@ -26,7 +26,7 @@ def get_config(variant: str = "") -> ConfigDict:
       "checkpoint": {"every_steps": 1000, "keep": 3},
       "data": {"num_frames": 1, "fps": 4.0, "height": 256, "width": 384, "num_workers": 8},
       "autoencoder": {"preset": "kl_f8", "kl_weight": 1e-6},
-      "optimizer": {"learning_rate": 1e-4, "weight_decay": 0.0, "ema_decay": 0.999},
+      "optimizer": {"learning_rate": 1e-4, "weight_decay": 0.0, "ema_decays": (0.999,)},
       "mesh": {"replica": 1, "fsdp": -1},
     }
   )
@@ -38,7 +38,8 @@ def get_config(variant: str = "") -> ConfigDict:
         config.checkpoint.every_steps = 100
         config.data.update({"height": 64, "width": 96, "num_workers": 0})
         config.autoencoder.preset = "tiny"
-        config.optimizer.update({"learning_rate": 2e-3, "warmup_samples": 40, "ema_decay": 0.98})
+        config.optimizer.update({"learning_rate": 2e-3, "warmup_samples": 40})
+        config.optimizer.ema_decays = (0.98,)
       case _:
         raise ValueError(f"unknown variant {name!r}: choose from tiny")
   return config

@@ -26,7 +26,7 @@ def get_config(variant: str = "") -> ConfigDict:
       "checkpoint": {"every_steps": 1000, "keep": 3},
       "init_from": "",
       "data": {"num_frames": 16, "fps": 4.0, "height": 320, "width": 576, "num_workers": 16},
-      "encoders": {"vae": "", "image": ""},
+      "encoders": {"vae": "", "image": "", "dtype": "bfloat16"},
       "model": {"preset": "svd", "overrides": {"remat": ("block",)}},
       "conditioning": {
         "mode": "image_to_video",
@@ -38,7 +38,7 @@ def get_config(variant: str = "") -> ConfigDict:
       "optimizer": {
         "learning_rate": 3e-5,
         "warmup_samples": 1000 * batch_size,
-        "ema_decay": 0.9999,
+        "ema_decays": (0.9999,),
       },
       "mesh": {"replica": 1, "fsdp": -1},
     }
@@ -52,10 +52,11 @@ def get_config(variant: str = "") -> ConfigDict:
         config.log_every_steps = 5
         config.checkpoint.every_steps = 40
         config.data.update({"height": 32, "width": 48, "num_workers": 0})
-        config.encoders.image = "random:tiny"
+        config.encoders.update({"image": "random:tiny", "dtype": "float32"})
         config.model.update({"preset": "tiny", "dtype": "float32"})
         config.model.overrides.remat = ("none",)
-        config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 40, "ema_decay": 0.98})
+        config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 40})
+        config.optimizer.ema_decays = (0.98,)
       case _:
         raise ValueError(f"unknown variant {name!r}: choose from paper, tiny")
   return config

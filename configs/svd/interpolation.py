@@ -29,7 +29,7 @@ def get_config(variant: str = "") -> ConfigDict:
       "init_from": "",
       # The rate is ours: four times that of the other stages, as the model makes of their clips.
       "data": {"num_frames": 5, "fps": 16.0, "height": 576, "width": 1024, "num_workers": 16},
-      "encoders": {"vae": "", "image": ""},
+      "encoders": {"vae": "", "image": "", "dtype": "bfloat16"},
       "model": {"preset": "svd_interpolation", "overrides": {"remat": ("block",)}},
       "conditioning": {
         "mode": "interpolation",
@@ -41,7 +41,7 @@ def get_config(variant: str = "") -> ConfigDict:
       "optimizer": {
         "learning_rate": 1e-4,
         "warmup_samples": 1000 * batch_size,  # ours, as in the other stages
-        "ema_decay": 0.9999,
+        "ema_decays": (0.9999,),
       },
       "mesh": {"replica": 1, "fsdp": -1},
     }
@@ -55,10 +55,11 @@ def get_config(variant: str = "") -> ConfigDict:
         config.log_every_steps = 5
         config.checkpoint.every_steps = 40
         config.data.update({"height": 32, "width": 48, "num_workers": 0})
-        config.encoders.image = "random:tiny"
+        config.encoders.update({"image": "random:tiny", "dtype": "float32"})
         config.model.update({"preset": "tiny", "dtype": "float32"})
         config.model.overrides.update({"remat": ("none",), "in_channels": 17})
-        config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 40, "ema_decay": 0.98})
+        config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 40})
+        config.optimizer.ema_decays = (0.98,)
       case _:
         raise ValueError(f"unknown variant {name!r}: choose from paper, tiny")
   return config

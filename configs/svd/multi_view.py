@@ -36,7 +36,7 @@ def get_config(variant: str = "") -> ConfigDict:
         "scores": ("elevation",),
         "num_workers": 16,
       },
-      "encoders": {"vae": "", "image": ""},
+      "encoders": {"vae": "", "image": "", "dtype": "bfloat16"},
       "model": {"preset": "svd", "overrides": {"remat": ("block",), "vector_size": 4}},
       "conditioning": {
         "mode": "multi_view",
@@ -48,7 +48,7 @@ def get_config(variant: str = "") -> ConfigDict:
       "optimizer": {
         "learning_rate": 1e-5,
         "warmup_samples": 1000 * batch_size,  # ours, as in the other stages
-        "ema_decay": 0.9999,  # not given; that of image-to-video
+        "ema_decays": (0.9999,),  # not given; that of image-to-video
       },
       "mesh": {"replica": 1, "fsdp": -1},
     }
@@ -62,10 +62,11 @@ def get_config(variant: str = "") -> ConfigDict:
         config.log_every_steps = 5
         config.checkpoint.every_steps = 40
         config.data.update({"height": 32, "width": 32, "num_workers": 0})
-        config.encoders.image = "random:tiny"
+        config.encoders.update({"image": "random:tiny", "dtype": "float32"})
         config.model.update({"preset": "tiny", "dtype": "float32"})
         config.model.overrides.remat = ("none",)
-        config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 40, "ema_decay": 0.98})
+        config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 40})
+        config.optimizer.ema_decays = (0.98,)
       case _:
         raise ValueError(f"unknown variant {name!r}: choose from paper, tiny")
   return config

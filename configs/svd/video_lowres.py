@@ -26,14 +26,14 @@ def get_config(variant: str = "") -> ConfigDict:
       "checkpoint": {"every_steps": 1000, "keep": 3},
       "init_from": "",
       "data": {"num_frames": 16, "fps": 4.0, "height": 256, "width": 384, "num_workers": 16},
-      "encoders": {"vae": "", "text": ""},
+      "encoders": {"vae": "", "text": "", "dtype": "bfloat16"},
       "model": {"preset": "svd_t2v", "overrides": {"remat": ("block",)}},
       "conditioning": {"mode": "text_to_video", "dropout": 0.15},
       "diffusion": {"p_mean": -1.2, "p_std": 1.0},
       "optimizer": {
         "learning_rate": 1e-4,
         "warmup_samples": 1000 * batch_size,
-        "ema_decay": 0.9999,
+        "ema_decays": (0.9999,),
       },
       "mesh": {"replica": 1, "fsdp": -1},
     }
@@ -47,11 +47,12 @@ def get_config(variant: str = "") -> ConfigDict:
         config.log_every_steps = 5
         config.checkpoint.every_steps = 60
         config.data.update({"height": 32, "width": 48, "num_workers": 0})
-        config.encoders.text = "random:tiny"
+        config.encoders.update({"text": "random:tiny", "dtype": "float32"})
         config.model.update({"preset": "tiny", "dtype": "float32"})
         config.model.overrides.remat = ("none",)
         config.model.overrides.update({"in_channels": 8})
-        config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 40, "ema_decay": 0.98})
+        config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 40})
+        config.optimizer.ema_decays = (0.98,)
       case _:
         raise ValueError(f"unknown variant {name!r}: choose from paper, tiny")
   return config

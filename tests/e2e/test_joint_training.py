@@ -42,6 +42,9 @@ def weights(workdir, step):
 def test_every_other_step_shows_pictures_and_a_resumed_run_is_the_same(job, tmp_path):
   flags = (path(job), "--config.data.images.every_steps=2")
   run_vidjax(*stage(job, tmp_path / "whole", *flags, "--config.total_samples=24"))
+  programs = json.loads((tmp_path / "whole" / "run.json").read_text())["programs"]
+  assert [p["batch"]["video_BTHWC"] for p in programs] == ["4x4x16x24x3", "4x1x16x24x3"]
+  assert programs[0]["model_flops"] > 2 * programs[1]["model_flops"] > 0
   # Interrupted within a pair of steps: after one of videos.
   run_vidjax(*stage(job, tmp_path / "parts", *flags, "--config.total_samples=12"))
   run_vidjax(*stage(job, tmp_path / "parts", *flags, "--config.total_samples=24"))

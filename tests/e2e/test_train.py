@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+import jax
 from miniature_job import LOWRES, SMALL, run_vidjax
 import numpy as np
 import pytest
@@ -52,8 +53,14 @@ def test_stages_write_what_the_contract_lists(job):
     assert all(np.isfinite(row["loss"]) and row["skipped_steps"] == 0 for row in rows)
     if name != "autoencoder":
       assert len(rows[-1]["loss_per_sigma_bin"]) == 7
-    (goodput,) = (workdir / "goodput.jsonl").read_text().splitlines()
-    assert json.loads(goodput)["outcome"] == "done"
+    assert rows[-1]["tflops_per_device"] > 0
+    assert rows[-1]["mfu"] is None  # of a CPU
+    (program,) = run["programs"]  # one form of batch, foreseen before the first came
+    assert program["model_flops"] > 0
+    assert program["compile_cache"] in ("hit", "miss")
+    (goodput,) = map(json.loads, (workdir / "goodput.jsonl").read_text().splitlines())
+    assert goodput["outcome"] == "done"
+    assert {"init", "compile", "steps", "save"} <= goodput["seconds"].keys()
 
 
 def test_finished_run_has_nothing_to_do(job):
@@ -117,12 +124,14 @@ def test_interrupted_run_ends_where_an_undisturbed_one_does(job, undisturbed, tm
 
 
 def test_eight_devices_train_as_one_does(job, tmp_path):
-  """The same samples, the same loss up to the order of sums, from a sharded state."""
+  """The same samples, the same loss up to the order of sums, on a mesh of three axes."""
   flags = ("--config.batch_size=8", "--config.total_samples=16")
   run_vidjax(*stage(job, tmp_path / "one", *flags))
   env = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"}
-  run_vidjax(*stage(job, tmp_path / "eight", *flags), env=env)
-  assert json.loads((tmp_path / "eight" / "run.json").read_text())["mesh"]["fsdp"] == 8
+  axes = ("--config.mesh.context=2", "--config.mesh.tensor=2")
+  run_vidjax(*stage(job, tmp_path / "eight", *flags, *axes), env=env)
+  mesh = json.loads((tmp_path / "eight" / "run.json").read_text())["mesh"]
+  assert mesh == {"replica": 1, "fsdp": 2, "context": 2, "tensor": 2}
   one, eight = (writers.read_metrics(tmp_path / n / "metrics.jsonl") for n in ("one", "eight"))
   for a, b in zip(one, eight, strict=True):
     assert a["sample_ids_hash"] == b["sample_ids_hash"]
@@ -182,9 +191,17 @@ def test_full_disk_ends_with_its_own_code(job, tmp_path):
     subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def test_samples_while_training(job, tmp_path):
-  run_vidjax(
-    *stage(job, tmp_path / "w", "--config.sample_every_steps=2", "--config.total_samples=8")
+def test_samples_and_traces_while_training(job, tmp_path):
+  flags = (
+    "--config.sample_every_steps=2",
+    "--config.profile.at_steps=(3,)",
+    "--config.total_samples=8",
   )
+  done = run_vidjax(*stage(job, tmp_path / "w", *flags))
   names = sorted(p.name for p in (tmp_path / "w" / "samples").iterdir())
   assert names == ["00000002.mp4", "00000002.png", "00000004.mp4", "00000004.png"]
+  assert "trace from step 3 on" in done.stdout
+  (trace,) = (tmp_path / "w" / "profile_traces" / "00000003").rglob("*.xplane.pb")
+  data = jax.profiler.ProfileData.from_file(str(trace))
+  events = [event for plane in data.planes for line in plane.lines for event in line.events]
+  assert {dict(e.stats)["step_num"] for e in events if e.name == "step"} == {3, 4}

@@ -19,7 +19,7 @@ LIBRARY = [p for p in CODE if p.relative_to(ROOT).parts[0] in ("vidjax", "data_p
 
 # Package -> packages of vidjax it may import besides itself. What is not listed joins the others
 # (the verbs, step.py, pipeline.py and their like at the top of the package).
-LEAVES = {"errors", "storage", "config", "command", "lazy"}
+LEAVES = {"errors", "storage", "config", "command", "lazy", "flops"}
 ALLOWED = {
   "nn": {"parallel"},
   "parallel": set(),
@@ -39,7 +39,7 @@ ALLOWED = {
     *("diffusion", "encoders", "models", "nn", "parallel"),
   },
 }
-OPTIONAL = ("torch", "diffusers", "transformers", "apache_beam", "gradio", "libtpu")
+OPTIONAL = ("torch", "diffusers", "transformers", "apache_beam", "gradio", "libtpu", "wandb")
 
 
 def imports(path: pathlib.Path) -> set[str]:

@@ -81,7 +81,7 @@ def test_loss_and_gradient_do_not_depend_on_the_devices(name):
   assert np.isfinite(one[0])
   assert one[0] > 0.01
   np.testing.assert_allclose(one[0], eight[0], rtol=1e-4)
-  bins = np.asarray(one[1]["loss_per_sigma_bin"])
+  bins = np.asarray(of.report(jax.device_put(one[1]))["loss_per_sigma_bin"])
   assert np.isfinite(bins[~np.isnan(bins)]).all()
   largest = max(float(jnp.abs(g).max()) for g in one[2].values())
   for key, gradient in one[2].items():

@@ -1,12 +1,10 @@
 """Counted FLOPs are those by hand, and those that compiled programs hold."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import pytest
 
-from tests import hlo_products, tpu_programs
+from tests import hlo_products
 from tests.models import describe
 from vidjax import config as configs
 from vidjax import denoising
@@ -174,25 +172,3 @@ def test_a_training_step_has_the_flops_of_its_compiled_program(stage, repo_root)
     args = live, fixed, task.frozen, batch
     program = jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(*args).compile()
     assert step_flops(loss, *args).total == pytest.approx(hlo_products.flops(program), rel=0.03)
-
-
-@pytest.mark.slow
-def test_a_training_step_has_the_flops_of_its_tpu_program():
-  config = dataclasses.replace(
-    PRESETS["svd"],
-    block_out_channels=(64, 128),
-    num_attention_heads=(1, 2),
-    attention=(True, False),
-    layers_per_block=(1, 1),
-    transformer_layers_per_block=(1, 1),
-    cross_attention_dims=(64,),
-    dtype="bfloat16",
-  )
-  net = describe(config)
-  args = net.abstract, of(1, 4, 16, 24, 8), of(1), of(1, 5, 64), of(1, 3)
-
-  def loss(params, x, c_noise, tokens, vector):
-    return jnp.square(net.bind(params)(x, c_noise, (tokens,), vector)).mean()
-
-  program = tpu_programs.compiled(jax.value_and_grad(loss), *args)
-  assert step_flops(loss, *args).total == pytest.approx(hlo_products.flops(program), rel=0.03)

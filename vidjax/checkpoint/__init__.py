@@ -1,7 +1,14 @@
 """Checkpoints: saved whole, verified when read, resharded to any mesh, and warm starts."""
 
 from vidjax.checkpoint.checkpointer import Checkpointer
-from vidjax.checkpoint.params import Which, open_params, restore_params
+from vidjax.checkpoint.params import check_which, open_params, restore_params
 from vidjax.checkpoint.warm_start import WarmStart, warm_start
 
-__all__ = ["Checkpointer", "WarmStart", "Which", "open_params", "restore_params", "warm_start"]
+__all__ = [
+  "Checkpointer",
+  "WarmStart",
+  "check_which",
+  "open_params",
+  "restore_params",
+  "warm_start",
+]

@@ -231,6 +231,8 @@ def _record_of(step: storage.Path) -> layout.Record:
   """Record of a complete step, which cannot be missing unless the step is damaged."""
   try:
     return layout.read_record(step)
+  except layout.FormatError:  # nothing is wrong with it
+    raise
   except CheckpointError as exc:
     raise DamagedError(str(exc)) from exc
 

@@ -8,7 +8,8 @@
         damaged.txt              only if a restore found it so; ignored from then on
 
 The state is stored flat, a leaf's name being its path in the state joined by slashes:
-`params/down_blocks.0.resnets.0.spatial.conv1.kernel`, `opt_state/0/mu/...`, `step`.
+`params/down_blocks.0.resnets.0.spatial.conv1.kernel`, `opt_state/0/mu/...`, `step`; averages of the
+weights stand by their decay, `ema/0.9999/...`.
 """
 
 from collections.abc import Iterable
@@ -26,7 +27,11 @@ STATE = "state"
 RECORD = "record"
 _COMMITTED = "commit_success.txt"
 _DAMAGED = "damaged.txt"
-_VERSION = 1
+_VERSION = 2
+
+
+class FormatError(CheckpointError):
+  """A step that is whole, and was written by another version of this code."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +72,8 @@ def read_record(step: storage.Path) -> Record:
   """Reads a step's record.
 
   Raises:
-    CheckpointError: there is none, it cannot be read, or a newer version wrote it.
+    FormatError: another version of this code wrote it.
+    CheckpointError: there is none, or it cannot be read.
   """
   path = step / RECORD / "metadata"
   try:
@@ -78,7 +84,10 @@ def read_record(step: storage.Path) -> Record:
   except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as exc:
     raise CheckpointError(f"checkpoint {step} has no readable record ({path}): {exc}") from exc
   if version != _VERSION:
-    raise CheckpointError(f"checkpoint {step} has format {version}, this code reads {_VERSION}")
+    raise FormatError(
+      f"checkpoint {step} has format {version}, this code reads format {_VERSION}: go on with the"
+      " version that wrote it, or export its weights there and start from them (init_from)"
+    )
   return record
 
 

@@ -1,7 +1,8 @@
 """Reads only the weights of a checkpoint: for sampling, export and the start of the next stage."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+import math
+from typing import Any
 
 import jax
 import numpy as np
@@ -12,20 +13,18 @@ from vidjax.checkpoint.checkpointer import read_verified
 from vidjax.errors import CheckpointError
 from vidjax.lazy import Index, LazyArray
 
-Which = Literal["ema", "raw"]
-
 
 def restore_params(
   path: storage.PathLike,
-  which: Which = "ema",
+  which: str = "ema",
   shardings: Mapping[str, jax.sharding.Sharding] | None = None,
 ) -> dict[str, Any]:
   """Reads the weights of a step, without its optimizer state.
 
   Args:
     path: a training workdir or its folder of checkpoints (newest complete step), or one step.
-    which: `ema` for the averaged weights, and the trained ones where there is no average (weights
-      that were frozen); `raw` for the weights as trained.
+    which: `ema` for the first average that the run was told to hold, `ema:DECAY` for another, and
+      the trained weights where there is no average (they were frozen); `raw` for them as trained.
     shardings: layout for each name, in which the arrays come as `jax.Array`; names not in it, and
       all without it, come as numpy arrays in host memory.
 
@@ -34,7 +33,7 @@ def restore_params(
 
   Raises:
     CheckpointError: no complete step, no averaged weights in it, or it is damaged.
-    ValueError: `which` is neither `ema` nor `raw`.
+    ValueError: `which` is none of these, or no average has that decay.
   """
   step, record, sources = _find(path, which)
   wanted = {}
@@ -46,7 +45,7 @@ def restore_params(
   return {name: leaves[source] for name, source in sources.items()}
 
 
-def open_params(path: storage.PathLike, which: Which = "ema") -> dict[str, LazyArray]:
+def open_params(path: storage.PathLike, which: str = "ema") -> dict[str, LazyArray]:
   """Finds the weights of a step; each is read, and its checksum compared, when it is used.
 
   An array is read as a whole, whatever part of it is asked for: its checksum is of the whole.
@@ -69,21 +68,57 @@ def open_params(path: storage.PathLike, which: Which = "ema") -> dict[str, LazyA
   return {name: lazy(source) for name, source in sources.items()}
 
 
-def _find(path: storage.PathLike, which: Which) -> tuple[storage.Path, layout.Record, dict]:
+def check_which(which: str) -> None:
+  """Whether `which` can name weights at all.
+
+  Raises:
+    ValueError: it is none of `ema`, `ema:DECAY` and `raw`.
+  """
+  kind, colon, decay = which.partition(":")
+  if which not in ("ema", "raw") and not (kind == "ema" and colon and _is_number(decay)):
+    raise ValueError(f"params={which!r}: choose 'ema', 'ema:DECAY' (as 'ema:0.9999') or 'raw'")
+
+
+def _find(path: storage.PathLike, which: str) -> tuple[storage.Path, layout.Record, dict]:
   """The step, its record, and the leaf that holds each weight."""
-  if which not in ("ema", "raw"):
-    raise ValueError(f"params={which!r}: choose 'ema' or 'raw'")
+  check_which(which)
   step = layout.find_step(path)
   record = layout.read_record(step)
   sources = {name: f"params/{name}" for name in _below(record, "params")}
   if not sources:
     raise CheckpointError(f"checkpoint {step} has no params")
-  if which == "ema":
-    averaged = _below(record, "ema")
-    if not averaged:
-      raise CheckpointError(f"checkpoint {step} has no averaged weights: choose params 'raw'")
-    sources |= {name: f"ema/{name}" for name in averaged}
+  if which != "raw":
+    averaged = f"ema/{_decay(step, record, which)}"
+    sources |= {name: f"{averaged}/{name}" for name in _below(record, averaged)}
   return step, record, sources
+
+
+def _decay(step: storage.Path, record: layout.Record, which: str) -> str:
+  """The average that `which` names, as it is called in the checkpoint (`vidjax.optim.ema.key`).
+
+  Leaves are in the order of their names, so which average comes first is asked of the config that
+  was saved with them.
+  """
+  decays = list(dict.fromkeys(name.split("/")[0] for name in _below(record, "ema")))
+  if not decays:
+    raise CheckpointError(f"checkpoint {step} has no averaged weights: choose params 'raw'")
+  if which == "ema":
+    optimizer = record.position.get("config", {}).get("optimizer", {})
+    listed = [repr(float(decay)) for decay in optimizer.get("ema_decays", ())]
+    return next((decay for decay in listed if decay in decays), decays[-1])
+  wanted = repr(float(which.partition(":")[2]))
+  if wanted not in decays:
+    raise ValueError(
+      f"params={which!r}: checkpoint {step} has averages of decay {', '.join(decays)}"
+    )
+  return wanted
+
+
+def _is_number(text: str) -> bool:
+  try:
+    return math.isfinite(float(text))
+  except ValueError:
+    return False
 
 
 def _below(record: layout.Record, top: str) -> list[str]:

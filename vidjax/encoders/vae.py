@@ -17,10 +17,11 @@ from vidjax.nn import attention, params
 from vidjax.nn.attention import Attention
 from vidjax.nn.conv import Conv, TemporalConv
 from vidjax.nn.init import Keys
-from vidjax.nn.mix import AlphaBlender
+from vidjax.nn.mix import AlphaBlender, then_over_time
 from vidjax.nn.norm import GROUPS, GroupNorm
 from vidjax.nn.resample import Downsample, Upsample
 from vidjax.nn.resblock import ResBlock
+from vidjax.parallel import plan
 
 _EPS, _TEMPORAL_EPS = 1e-6, 1e-5
 
@@ -115,10 +116,10 @@ class AutoencoderKL(nnx.Module):
     factor = self.config.downsampling
     if x_BTHWC.shape[2] % factor or x_BTHWC.shape[3] % factor:
       raise ValueError(f"frames of {x_BTHWC.shape[2:4]} pixels: use multiples of {factor}")
-    h = self.encoder(x_BTHWC.astype(self.config.dtype))
+    h = self.encoder(plan.split_frames(x_BTHWC.astype(self.config.dtype)))
     if self.quant_conv is not None:
       h = self.quant_conv(h)
-    mean, log_var = jnp.split(h.astype(jnp.float32), 2, axis=-1)
+    mean, log_var = jnp.split(plan.whole_frames(h).astype(jnp.float32), 2, axis=-1)
     return mean, jnp.clip(log_var, -30.0, 20.0)
 
   def encode_mode(self, x_BTHWC: jax.Array) -> jax.Array:
@@ -131,10 +132,10 @@ class AutoencoderKL(nnx.Module):
 
   def decode(self, z_BThwZ: jax.Array) -> jax.Array:
     """Frames (B, T, H, W, 3) in about [-1, 1], float32, from raw latents."""
-    h = z_BThwZ.astype(self.config.dtype)
+    h = plan.split_frames(z_BThwZ.astype(self.config.dtype))
     if self.post_quant_conv is not None:
       h = self.post_quant_conv(h)
-    return self.decoder(h).astype(jnp.float32)
+    return plan.whole_frames(self.decoder(h)).astype(jnp.float32)
 
 
 def draw(mean_BThwZ: jax.Array, log_var_BThwZ: jax.Array, keys_B: jax.Array) -> jax.Array:
@@ -198,7 +199,7 @@ class Decoder(nnx.Module):
     for block in self.up_blocks:
       h = block(h)
     x_BTHWC = self.conv_out(jax.nn.silu(self.conv_norm_out(h)))
-    return x_BTHWC if self.time_conv_out is None else self.time_conv_out(x_BTHWC)
+    return then_over_time(self.time_conv_out, x_BTHWC, image_only=False)
 
 
 class DecoderResBlock(nnx.Module):
@@ -229,9 +230,14 @@ class DecoderResBlock(nnx.Module):
   def __call__(self, x_BTHWC: jax.Array) -> jax.Array:
     """Runs the block."""
     x_BTHWD = self.spatial(x_BTHWC)
-    if self.temporal is None or self.time_mixer is None:
+    temporal, mixer = self.temporal, self.time_mixer
+    if temporal is None or mixer is None:
       return x_BTHWD
-    return self.time_mixer(self.temporal(x_BTHWD), x_BTHWD)
+
+    def blended(x_BTHWD: jax.Array) -> jax.Array:
+      return mixer(temporal(x_BTHWD), x_BTHWD)
+
+    return then_over_time(blended, x_BTHWD, image_only=False)
 
 
 class DownLevel(nnx.Module):

@@ -50,9 +50,13 @@ class VideoResBlock(nnx.Module):
     temporal: bool,
     rngs: Keys,
   ):
-    self.spatial = ResBlock(in_channels, out_channels, embed_channels, eps=eps, rngs=rngs)
+    self.spatial = ResBlock(
+      in_channels, out_channels, embed_channels, eps=eps, split=True, rngs=rngs
+    )
     self.temporal = (
-      ResBlock(out_channels, out_channels, embed_channels, eps=eps, temporal=True, rngs=rngs)
+      ResBlock(
+        out_channels, out_channels, embed_channels, eps=eps, temporal=True, split=True, rngs=rngs
+      )
       if temporal
       else None
     )
@@ -79,7 +83,12 @@ class CrossAttention(nnx.Module):
   ):
     self.norm = LayerNorm(channels)
     self.attn = Attention(
-      channels, heads, context_channels=context_channels, zero_init=zero_init, rngs=rngs
+      channels,
+      heads,
+      context_channels=context_channels,
+      zero_init=zero_init,
+      split_heads=True,
+      rngs=rngs,
     )
 
   def __call__(self, x_BTSC: jax.Array, context_BLX: jax.Array) -> jax.Array:
@@ -111,7 +120,7 @@ class TransformerBlock(nnx.Module):
     self.norm_in = LayerNorm(channels) if temporal else None
     self.ff_in = FeedForward(channels, zero_init=True, rngs=rngs) if temporal else None
     self.norm1 = LayerNorm(channels)
-    self.attn1 = Attention(channels, heads, zero_init=temporal, rngs=rngs)
+    self.attn1 = Attention(channels, heads, zero_init=temporal, split_heads=True, rngs=rngs)
     self.cross = nnx.List(
       CrossAttention(channels, heads, width, zero_init=temporal, rngs=rngs)
       for width in context_channels

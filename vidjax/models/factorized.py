@@ -43,8 +43,12 @@ class FactorizedResBlock(nnx.Module):
   def __init__(
     self, in_channels: int, out_channels: int, embed_channels: int, *, eps: float, rngs: Keys
   ):
-    self.spatial = ResBlock(in_channels, out_channels, embed_channels, eps=eps, rngs=rngs)
-    self.temporal_conv1 = TemporalConv(out_channels, out_channels, identity_init=True, rngs=rngs)
+    self.spatial = ResBlock(
+      in_channels, out_channels, embed_channels, eps=eps, split=True, rngs=rngs
+    )
+    self.temporal_conv1 = TemporalConv(
+      out_channels, out_channels, identity_init=True, split="row_scattered", rngs=rngs
+    )
     self.temporal_conv2 = TemporalConv(out_channels, out_channels, identity_init=True, rngs=rngs)
 
   def __call__(self, x_BTHWC: jax.Array, emb_BE: jax.Array, *, image_only: ImageOnly) -> jax.Array:
@@ -114,7 +118,7 @@ class FrameAttention(nnx.Module):
       if learned_positions
       else SinusoidPosition(channels, rngs)
     )
-    self.attn = Attention(channels, heads, zero_init=True, rngs=rngs)
+    self.attn = Attention(channels, heads, zero_init=True, split_heads=True, rngs=rngs)
     self.norm2 = LayerNorm(channels)
     self.ff = FeedForward(channels, zero_init=True, rngs=rngs)
 

@@ -24,6 +24,7 @@ from vidjax.nn.embed import EmbeddingMLP, MaskEmbedding, embed_vector, sinusoid
 from vidjax.nn.init import Keys
 from vidjax.nn.mix import ImageOnly, then_over_time
 from vidjax.nn.norm import GroupNorm
+from vidjax.parallel import plan
 
 PRESETS: dict[str, UNetConfig] = {
   "svd": UNetConfig(),
@@ -155,7 +156,7 @@ class UNet(nnx.Module):
     # Encoder.
     if self.mask_embedding is not None:
       x_BTHWC = self.mask_embedding(x_BTHWC)
-    h = self.conv_in(x_BTHWC.astype(dtype))
+    h = self.conv_in(plan.split_frames(x_BTHWC.astype(dtype)))
     h = then_over_time(self.temporal_conv_in, h, image_only=image_only)
     skips = [h]
     for block in self.down_blocks:
@@ -170,7 +171,7 @@ class UNet(nnx.Module):
       h = block(h, taken, emb_BE, contexts, size, image_only=image_only)
     y_BTHWD = self.conv_out(jax.nn.silu(self.conv_norm_out(h)))
     y_BTHWD = then_over_time(self.temporal_conv_out, y_BTHWD, image_only=image_only)
-    return y_BTHWD.astype(jnp.float32)
+    return plan.whole_frames(y_BTHWD).astype(jnp.float32)
 
 
 def _check_inputs(

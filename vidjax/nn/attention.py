@@ -1,7 +1,9 @@
 """Attention over the positions of a frame, over the frames of a clip, and over context tokens.
 
 B batch, T frames, S positions of a frame (H * W), C channels, X context channels, L context tokens,
-N heads, D head width; in `Attention`, A any batch, L queries, M keys. Softmax is in float32.
+N heads, D head width; in `Attention`, A any batch dims, L queries, M keys. Softmax is in float32.
+
+Dims are not merged: one that is divided among devices would have to be gathered for it.
 """
 
 from flax import nnx
@@ -14,7 +16,7 @@ from vidjax.parallel import remat
 
 
 class Attention(nnx.Module):
-  """Multi-head attention: `(x_ALC, context_AMX) -> y_ALC`.
+  """Multi-head attention: `(x_ALC, context_AMX) -> y_ALC`; L may be several dims of queries.
 
   Args:
     channels: C, width of the queries and of the output.
@@ -23,6 +25,7 @@ class Attention(nnx.Module):
     bias: biases on queries, keys and values; the output always has one.
     causal: queries read keys up to their own position only.
     zero_init: start with a zero output layer, so that the residual branch adds nothing at first.
+    split_heads: heads may be divided among devices.
     rngs: source of the initial values.
 
   Raises:
@@ -38,24 +41,28 @@ class Attention(nnx.Module):
     bias: bool = False,
     causal: bool = False,
     zero_init: bool = False,
+    split_heads: bool = False,
     rngs: Keys,
   ):
     if channels % heads:
       raise ValueError(f"heads={heads} does not divide the {channels} channels of the layer")
     context_channels = channels if context_channels is None else context_channels
-    self.to_q = Dense(channels, channels, bias=bias, rngs=rngs)
-    self.to_k = Dense(context_channels, channels, bias=bias, rngs=rngs)
-    self.to_v = Dense(context_channels, channels, bias=bias, rngs=rngs)
-    self.to_out = Dense(channels, channels, zero_init=zero_init, rngs=rngs)
+    column, row = ("column", "row") if split_heads else ("", "")
+    self.to_q = Dense(channels, channels, bias=bias, split=column, units=heads, rngs=rngs)
+    self.to_k = Dense(context_channels, channels, bias=bias, split=column, units=heads, rngs=rngs)
+    self.to_v = Dense(context_channels, channels, bias=bias, split=column, units=heads, rngs=rngs)
+    self.to_out = Dense(channels, channels, zero_init=zero_init, split=row, units=heads, rngs=rngs)
     self.heads = heads
     self.causal = causal
 
   def __call__(self, x_ALC: jax.Array, context_AMX: jax.Array | None = None) -> jax.Array:
     """Attends to the context, or to `x_ALC` itself."""
     context_AMX = x_ALC if context_AMX is None else context_AMX.astype(x_ALC.dtype)
-    if context_AMX.shape[1] == 1:
+    if context_AMX.shape[-2] == 1:
       # The softmax of one logit is 1: every query reads the one value.
-      return jnp.broadcast_to(self.to_out(self.to_v(context_AMX)), x_ALC.shape)
+      y_A1C = self.to_out(self.to_v(context_AMX))
+      outer, more = context_AMX.shape[:-2], x_ALC.ndim - context_AMX.ndim
+      return jnp.zeros_like(x_ALC) + y_A1C.reshape(*outer, *(1,) * more, 1, y_A1C.shape[-1])
     q, k, v = (
       y.reshape(*y.shape[:-1], self.heads, -1)
       for y in (self.to_q(x_ALC), self.to_k(context_AMX), self.to_v(context_AMX))
@@ -65,32 +72,32 @@ class Attention(nnx.Module):
 
 def _attend(q_ALND: jax.Array, k_AMND: jax.Array, v_AMND: jax.Array, *, causal: bool) -> jax.Array:
   """Softmax of scaled dot products, times the values: (A, L, N, D)."""
+  # As many letters as there are dims: A is what queries share with keys, L what they have besides.
+  shared, more = "ABC"[: k_AMND.ndim - 3], "JKL"[k_AMND.ndim - q_ALND.ndim - 1 :]
+  queries, keys, logits = f"{shared}{more}ND", f"{shared}MND", f"{shared}N{more}M"
   q_ALND = q_ALND * q_ALND.shape[-1] ** -0.5
-  logits_ANLM = jnp.einsum("ALND,AMND->ANLM", q_ALND, k_AMND, preferred_element_type=jnp.float32)
+  logits_ANLM = jnp.einsum(
+    f"{queries},{keys}->{logits}", q_ALND, k_AMND, preferred_element_type=jnp.float32
+  )
   if causal:
-    allowed_LM = jnp.tri(*logits_ANLM.shape[2:], dtype=bool)
-    logits_ANLM = jnp.where(allowed_LM[None, None], logits_ANLM, -jnp.inf)
+    allowed_LM = jnp.tri(*logits_ANLM.shape[-2:], dtype=bool)
+    allowed_ANLM = allowed_LM.reshape((1,) * (logits_ANLM.ndim - 2) + allowed_LM.shape)
+    logits_ANLM = jnp.where(allowed_ANLM, logits_ANLM, -jnp.inf)
   weights_ANLM = jax.nn.softmax(logits_ANLM).astype(v_AMND.dtype)
-  y_ALND = jnp.einsum("ANLM,AMND->ALND", weights_ANLM, v_AMND)
+  y_ALND = jnp.einsum(f"{logits},{keys}->{queries}", weights_ANLM, v_AMND)
   return remat.named(y_ALND, remat.ATTENTION)
 
 
 def over_space(attention: Attention, x_BTSC: jax.Array) -> jax.Array:
   """Each frame attends to its own positions."""
-  batch, frames, *rest = x_BTSC.shape
-  return attention(x_BTSC.reshape(batch * frames, *rest)).reshape(x_BTSC.shape)
+  return attention(x_BTSC)
 
 
 def over_time(attention: Attention, x_BTSC: jax.Array) -> jax.Array:
   """Each position attends to itself in all frames."""
-  batch, frames, positions, channels = x_BTSC.shape
-  x_BSTC = x_BTSC.swapaxes(1, 2)
-  y = attention(x_BSTC.reshape(batch * positions, frames, channels))
-  return y.reshape(x_BSTC.shape).swapaxes(1, 2)
+  return attention(x_BTSC.swapaxes(1, 2)).swapaxes(1, 2)
 
 
 def over_context(attention: Attention, x_BTSC: jax.Array, context_BLX: jax.Array) -> jax.Array:
   """All positions of all frames attend to the tokens of their clip."""
-  batch, frames, positions, channels = x_BTSC.shape
-  y = attention(x_BTSC.reshape(batch, frames * positions, channels), context_BLX)
-  return y.reshape(x_BTSC.shape)
+  return attention(x_BTSC, context_BLX)

@@ -24,6 +24,7 @@ class Conv(nnx.Module):
     padding: (before, after) in height and in width; by default what keeps the size at stride 1.
     bias: whether to add one.
     zero_init: start with a zero kernel, so that the layer adds nothing at first.
+    split: "column" if only a "row" layer reads the result, which then may stay divided by channels.
     rngs: source of the initial values.
   """
 
@@ -37,19 +38,26 @@ class Conv(nnx.Module):
     padding: Sequence[tuple[int, int]] | None = None,
     bias: bool = True,
     zero_init: bool = False,
+    split: str = "",
     rngs: Keys,
   ):
     init = zeros if zero_init else fan_in_uniform
     shape = (size, size, in_channels, out_channels)
-    self.kernel = nnx.Param(init(rngs.params(), shape), role="conv")
+    self.role = f"conv_{split}" if split else "conv"
+    self.kernel = nnx.Param(init(rngs.params(), shape), role=self.role)
     self.bias = nnx.Param(jnp.zeros(out_channels), role="vector") if bias else None
     self.stride = stride
     self.padding = tuple(padding) if padding else ((size // 2, size // 2),) * 2
 
   def __call__(self, x_BTHWC: jax.Array) -> jax.Array:
     """Convolves each frame."""
+    assert not plan.is_split(x_BTHWC, 2, 3), "frames must be whole"
+    y_BTHWD = plan.apply(self._convolve, self.role, x_BTHWC, self.kernel[...])
+    y_BTHWD = remat.named(y_BTHWD, remat.CONV)
+    return y_BTHWD if self.bias is None else y_BTHWD + _bias(self.bias, y_BTHWD)
+
+  def _convolve(self, x_BTHWC: jax.Array, kernel: jax.Array) -> jax.Array:
     batch, frames, *_ = x_BTHWC.shape
-    kernel = plan.gather(self.kernel[...]).astype(x_BTHWC.dtype)
     y_NHWD = jax.lax.conv_general_dilated(
       x_BTHWC.reshape(batch * frames, *x_BTHWC.shape[2:]),
       kernel,
@@ -57,9 +65,7 @@ class Conv(nnx.Module):
       padding=self.padding,
       dimension_numbers=("NHWC", "HWIO", "NHWC"),
     )
-    y_BTHWD = y_NHWD.reshape(batch, frames, *y_NHWD.shape[1:])
-    y_BTHWD = remat.named(y_BTHWD, remat.CONV)
-    return y_BTHWD if self.bias is None else y_BTHWD + _bias(self.bias, y_BTHWD)
+    return y_NHWD.reshape(batch, frames, *y_NHWD.shape[1:])
 
 
 class TemporalConv(nnx.Module):
@@ -73,6 +79,7 @@ class TemporalConv(nnx.Module):
     out_channels: D.
     zero_init: start with a zero kernel, so that the layer adds nothing at first.
     identity_init: start with a kernel that passes the middle frame, C = D.
+    split: as in `Conv`; "row_scattered" reads divided channels and divides its own.
     rngs: source of the initial values.
   """
 
@@ -83,24 +90,29 @@ class TemporalConv(nnx.Module):
     *,
     zero_init: bool = False,
     identity_init: bool = False,
+    split: str = "",
     rngs: Keys,
   ):
     assert not (zero_init and identity_init)
     init = zeros if zero_init else middle_tap if identity_init else fan_in_uniform
-    self.kernel = nnx.Param(init(rngs.params(), (3, in_channels, out_channels)), role="conv")
+    self.role = f"conv_{split}" if split else "conv"
+    self.kernel = nnx.Param(init(rngs.params(), (3, in_channels, out_channels)), role=self.role)
     self.bias = nnx.Param(jnp.zeros(out_channels), role="vector")
 
   def __call__(self, x_BTHWC: jax.Array) -> jax.Array:
     """Convolves along T."""
-    frames = x_BTHWC.shape[1]
-    kernel_KCD = plan.gather(self.kernel[...]).astype(x_BTHWC.dtype)
-    padded = jnp.pad(x_BTHWC, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
-    taps = [padded[:, k : k + frames] @ kernel_KCD[k] for k in range(3)]
-    y_BTHWD = taps[0] + taps[1] + taps[2]
+    assert not plan.is_split(x_BTHWC, 1), "clips must be whole: see `then_over_time`"
+    y_BTHWD = plan.apply(_convolve_time, self.role, x_BTHWC, self.kernel[...])
     y_BTHWD = remat.named(y_BTHWD, remat.CONV)
     return y_BTHWD + _bias(self.bias, y_BTHWD)
 
 
+def _convolve_time(x_BTHWC: jax.Array, kernel_KCD: jax.Array) -> jax.Array:
+  frames = x_BTHWC.shape[1]
+  padded = jnp.pad(x_BTHWC, ((0, 0), (1, 1), (0, 0), (0, 0), (0, 0)))
+  taps = [padded[:, k : k + frames] @ kernel_KCD[k] for k in range(3)]
+  return taps[0] + taps[1] + taps[2]
+
+
 def _bias(bias: nnx.Param, like: jax.Array) -> jax.Array:
-  value = plan.gather(bias[...]).astype(like.dtype)
-  return value.reshape((1,) * (like.ndim - 1) + value.shape)
+  return plan.channelwise(bias[...].astype(like.dtype), like)

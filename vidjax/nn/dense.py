@@ -12,7 +12,18 @@ from vidjax.parallel import plan, remat
 
 
 class Dense(nnx.Module):
-  """`x @ kernel + bias` over the last dim, in the dtype of the input: (..., C) -> (..., D)."""
+  """`x @ kernel + bias` over the last dim, in the dtype of the input: (..., C) -> (..., D).
+
+  Args:
+    in_channels: C.
+    out_channels: D.
+    bias: whether to add one.
+    zero_init: start with a zero kernel, so that the layer adds nothing at first.
+    split: "column" if only a "row" layer reads the result, which then may stay divided by channels;
+      "gated" likewise, if the result is two halves that are multiplied (`vidjax.parallel.plan`).
+    units: the channels come in so many parts (heads) that are never cut; 0 for any cut.
+    rngs: source of the initial values.
+  """
 
   def __init__(
     self,
@@ -21,20 +32,23 @@ class Dense(nnx.Module):
     *,
     bias: bool = True,
     zero_init: bool = False,
+    split: str = "",
+    units: int = 0,
     rngs: Keys,
   ):
     init = zeros if zero_init else fan_in_uniform
-    self.kernel = nnx.Param(init(rngs.params(), (in_channels, out_channels)), role="dense")
+    self.role = f"dense_{split}" if split else "dense"
+    self.units = units
+    self.kernel = nnx.Param(init(rngs.params(), (in_channels, out_channels)), role=self.role)
     self.bias = nnx.Param(jnp.zeros(out_channels), role="vector") if bias else None
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps the last dim."""
-    y = x @ plan.gather(self.kernel[...]).astype(x.dtype)
+    y = plan.apply(jnp.matmul, self.role, x, self.kernel[...], units=self.units)
     y = remat.named(y, remat.DENSE)
     if self.bias is None:
       return y
-    bias = plan.gather(self.bias[...]).astype(x.dtype)
-    return y + bias.reshape((1,) * (y.ndim - 1) + bias.shape)
+    return y + plan.channelwise(self.bias[...].astype(x.dtype), y)
 
 
 class FeedForward(nnx.Module):
@@ -45,10 +59,17 @@ class FeedForward(nnx.Module):
   """
 
   def __init__(self, channels: int, *, zero_init: bool = False, rngs: Keys):
-    self.proj = Dense(channels, 8 * channels, rngs=rngs)
-    self.out = Dense(4 * channels, channels, zero_init=zero_init, rngs=rngs)
+    self.proj = Dense(channels, 8 * channels, split="gated", rngs=rngs)
+    self.out = Dense(4 * channels, channels, zero_init=zero_init, split="row", rngs=rngs)
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps the last dim."""
-    value_F, gate_F = jnp.split(self.proj(x), 2, axis=-1)
-    return self.out(value_F * jax.nn.gelu(gate_F, approximate=False))
+    proj = self.proj
+    assert proj.bias is not None
+    return self.out(plan.apply(_geglu, proj.role, x, proj.kernel[...], proj.bias[...]))
+
+
+def _geglu(x: jax.Array, kernel_CF: jax.Array, bias_F: jax.Array) -> jax.Array:
+  product = remat.named(x @ kernel_CF, remat.DENSE)
+  value, gate = jnp.split(product + bias_F.reshape((1,) * (x.ndim - 1) + (-1,)), 2, axis=-1)
+  return value * jax.nn.gelu(gate, approximate=False)

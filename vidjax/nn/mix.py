@@ -1,6 +1,7 @@
 """Temporal layers on clips and on single images, and the learned blend of both branches."""
 
 from collections.abc import Callable
+import math
 
 from flax import nnx
 import jax
@@ -16,7 +17,10 @@ ImageOnly = bool | jax.Array
 def then_over_time(
   layer: Callable[[jax.Array], jax.Array] | None, x: jax.Array, *, image_only: ImageOnly
 ) -> jax.Array:
-  """`layer(x)` for clips, `x` itself for single images: (B, ...).
+  """`layer(x)` for clips, `x` itself for single images: (B, T, ..., C).
+
+  Where frames are divided among devices, the layer gets whole clips and a share of the positions of
+  a frame, (B, T, S, C) or (B, T, S, 1, C): it must treat positions alike but for sums over them.
 
   With (B,) booleans the layer runs on all rows. It reads zeros in place of single images, so that
   what overflows on them does not reach the gradient of its weights: 0 * inf is NaN. Source: the
@@ -24,15 +28,25 @@ def then_over_time(
 
   Args:
     layer: keeps the shape of its input; None where the model has none.
-    x: (B, ...).
+    x: (B, T, S, C) or (B, T, H, W, C).
     image_only: see `ImageOnly`.
   """
   if layer is None or image_only is True:
     return x
   if image_only is False:
-    return layer(x)
+    return _on_whole_clips(layer, x)
   images = image_only.reshape((-1,) + (1,) * (x.ndim - 1))
-  return jnp.where(images, x, layer(jnp.where(images, 0, x)))
+  return jnp.where(images, x, _on_whole_clips(layer, jnp.where(images, 0, x)))
+
+
+def _on_whole_clips(layer: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+  if not plan.is_split(x, 1):
+    return layer(x)
+  batch, frames, *inner, channels = x.shape
+  x_BTSC = plan.split_positions(x.reshape(batch, frames, math.prod(inner), channels))
+  # As many dims as the layer expects.
+  y_BTSC = layer(x_BTSC) if len(inner) == 1 else layer(x_BTSC[:, :, :, None])[:, :, :, 0]
+  return plan.split_frames(y_BTSC).reshape(x.shape)
 
 
 class AlphaBlender(nnx.Module):

@@ -44,8 +44,7 @@ class GroupNorm(nnx.Module):
     y_BTHWC = x_BTHWC.astype(jnp.float32)
     y_BTHWC -= _group_mean(jnp.mean(y_BTHWC, axes, keepdims=True), self.groups)
     variance = _group_mean(jnp.mean(jnp.square(y_BTHWC), axes, keepdims=True), self.groups)
-    scale_C = plan.gather(self.scale[...]).reshape(1, 1, 1, 1, -1)
-    bias_C = plan.gather(self.bias[...]).reshape(1, 1, 1, 1, -1)
+    scale_C, bias_C = _channelwise(self.scale, variance), _channelwise(self.bias, y_BTHWC)
     y_BTHWC = y_BTHWC * (jax.lax.rsqrt(variance + self.eps) * scale_C) + bias_C
     return y_BTHWC.astype(x_BTHWC.dtype)
 
@@ -85,7 +84,7 @@ class RMSNorm(nnx.Module):
 
 
 def _channelwise(vector_C: nnx.Param, like: jax.Array) -> jax.Array:
-  return plan.gather(vector_C[...]).reshape((1,) * (like.ndim - 1) + (-1,))
+  return plan.channelwise(vector_C[...], like)
 
 
 def _group_mean(mean_BTHWC: jax.Array, groups: int) -> jax.Array:

@@ -31,6 +31,7 @@ class ResBlock(nnx.Module):
     temporal: convolve over time instead of space, with norms over (T, H, W), as the identity at
       first.
     groups: of the group norms.
+    split: the channels in between may be divided among devices, in whole groups.
     rngs: source of the initial values.
   """
 
@@ -43,14 +44,18 @@ class ResBlock(nnx.Module):
     eps: float,
     temporal: bool = False,
     groups: int = GROUPS,
+    split: bool = False,
     rngs: Keys,
   ):
+    column, row = ("column", "row") if split else ("", "")
     conv = TemporalConv if temporal else Conv
     self.norm1 = GroupNorm(in_channels, eps=eps, over_time=temporal, groups=groups)
-    self.conv1 = conv(in_channels, out_channels, rngs=rngs)
-    self.time_emb_proj = Dense(embed_channels, out_channels, rngs=rngs) if embed_channels else None
+    self.conv1 = conv(in_channels, out_channels, split=column, rngs=rngs)
+    self.time_emb_proj = (
+      Dense(embed_channels, out_channels, split=column, rngs=rngs) if embed_channels else None
+    )
     self.norm2 = GroupNorm(out_channels, eps=eps, over_time=temporal, groups=groups)
-    self.conv2 = conv(out_channels, out_channels, zero_init=temporal, rngs=rngs)
+    self.conv2 = conv(out_channels, out_channels, zero_init=temporal, split=row, rngs=rngs)
     resize = in_channels != out_channels
     self.conv_shortcut = Conv(in_channels, out_channels, 1, rngs=rngs) if resize else None
 

@@ -1,1 +1,1 @@
-"""What a run says of itself: progress, metrics, goodput, stop signals."""
+"""What a run says of itself: progress, metrics, traces, goodput, stop signals."""

@@ -1,71 +1,165 @@
-"""What the loop says of each step, one step late."""
+"""What the loop says of each step, `LAG` steps late."""
 
+import collections
+from collections.abc import Iterator
+import contextlib
+import dataclasses
 import time
 from typing import Any
 
 import jax
-import numpy as np
 
-from vidjax import errors
+from vidjax import errors, flops
 from vidjax.config import TrainConfig
+from vidjax.observe.goodput import Ledger
 from vidjax.observe.writers import MetricsWriter
 
 # Consecutive steps whose loss or gradient is not finite before the run gives up.
 MAX_CONSECUTIVE_SKIPS = 10
 
+# Steps that are dispatched before the host waits for the first of them. While it waits, one runs
+# and one is queued, so that what the host does between two steps may take as long as a step. A
+# longer queue would make an orderly stop later. A run that gives up ends `LAG` steps after the last
+# that counts. The host waits at the same steps in all processes.
+LAG = 2
+
+_NEEDED = ("loss", "skipped_steps")  # of every step; the others only of those that are logged
+
+
+@dataclasses.dataclass
+class _Pending:
+  """A step that may still be computed, or `ended` then, by the host's clock."""
+
+  step: int
+  metrics: dict[str, Any]
+  notes: dict[str, Any]
+  waited: float
+  flops: int | None
+  ended: float | None = None
+
 
 class Meter:
-  """Reads metrics one step late, so that the device never waits for the host."""
+  """Reads metrics late, so that the device never waits for the host.
 
-  def __init__(self, config: TrainConfig, writer: MetricsWriter):
-    self._config, self._writer = config, writer
-    self._pending: tuple[int, dict[str, jax.Array], dict[str, Any]] | None = None
-    self._logged_step, self._logged_at = None, time.perf_counter()
-    self._waited, self._skips, self._skipped_before = 0.0, 0, 0
+  Args:
+    config: of the run.
+    writer: of the rows that are due.
+    ledger: of the run's time.
+    devices: number of devices in the mesh.
+    peak_flops: of one device, FLOP/s; None where it is not known.
+    skipped: steps without an update before this attempt.
+  """
+
+  def __init__(
+    self,
+    config: TrainConfig,
+    writer: MetricsWriter,
+    ledger: Ledger,
+    *,
+    devices: int,
+    peak_flops: float | None,
+    skipped: int,
+  ):
+    self._config, self._writer, self._ledger = config, writer, ledger
+    self._devices, self._peak_flops = devices, peak_flops
+    self._pending: collections.deque[_Pending] = collections.deque()
+    self._skips, self._skipped_before = 0, skipped
+    self._ended = time.perf_counter()  # when a step ended last
+    self._since = self._ended  # when the step of the newest row ended
+    self._waited = 0.0  # since then
+    self._flops: list[int | None] = []  # of each step since then
     self.last = ""  # the newest loss that is known, for people
 
   def push(
-    self, step: int, metrics: dict[str, jax.Array], notes: dict[str, Any], waited: float
+    self,
+    step: int,
+    metrics: dict[str, jax.Array],
+    notes: dict[str, Any],
+    *,
+    waited: float,
+    flops: int | None,
   ) -> None:
-    """Takes the metrics of `step`, which may still be computed; logs the step before."""
-    self._waited += waited
-    self.flush()
-    self._pending = (
-      step,
-      metrics,
-      {"sample_ids_hash": notes["sample_ids_hash"], "rejected_clips": notes["rejected_clips"]},
-    )
+    """Takes the metrics of `step`, which may still be computed; reads those of `step - LAG`.
+
+    Args:
+      step: number of updates, this one included.
+      metrics: by name, on the devices.
+      notes: of the batch.
+      waited: seconds that the loop waited for the batch.
+      flops: of the model in this step, all devices; None if it is not counted.
+    """
+    self._look()
+    if not self._due(step):
+      metrics = {name: metrics[name] for name in _NEEDED}
+    with jax.transfer_guard_device_to_host("allow"):  # begins as soon as the step has ended
+      for value in jax.tree.leaves(metrics):
+        value.copy_to_host_async()
+    notes = {name: notes[name] for name in ("sample_ids_hash", "rejected_clips")}
+    self._pending.append(_Pending(step, metrics, notes, waited, flops))
+    if len(self._pending) > LAG:
+      self._read()
 
   def flush(self) -> None:
-    """Waits for the pending step and logs it where it is due."""
-    if self._pending is None:
-      return
-    (step, device_metrics, extra), self._pending = self._pending, None
-    metrics = jax.device_get(device_metrics)
+    """Waits for all steps, and logs those that are due."""
+    self._look()
+    while self._pending:
+      self._read()
+
+  @contextlib.contextmanager
+  def aside(self, phase: str) -> Iterator[None]:
+    """For what is not training: steps end before it, and its time is not theirs."""
+    self.flush()
+    began = time.perf_counter()
+    with self._ledger.phase(phase):
+      yield
+    passed = time.perf_counter() - began
+    self._since, self._ended = self._since + passed, self._ended + passed
+
+  def _due(self, step: int) -> bool:
+    every, last = self._config.log_every_steps, self._config.total_steps
+    return step % every == 0 or step in (1, last)
+
+  def _look(self) -> None:
+    """Notes which steps have ended: where the host is the slower, before they are read.
+
+    Those that are found together share the time since the one before.
+    """
+    found = [p for p in self._pending if p.ended is None and p.metrics["loss"].is_ready()]
+    if found:
+      before, now = self._ended, time.perf_counter()
+      for number, pending in enumerate(found, 1):
+        pending.ended = before + (now - before) * number / len(found)
+      self._ended = now
+
+  def _read(self) -> None:
+    pending = self._pending.popleft()
+    metrics = jax.device_get(pending.metrics)
+    if pending.ended is None:
+      pending.ended = self._ended = time.perf_counter()
     self.last = f"loss {float(metrics['loss']):.4f}"
     skipped = int(metrics["skipped_steps"])
     self._skips = self._skips + 1 if skipped > self._skipped_before else 0
     self._skipped_before = skipped
-    if step % self._config.log_every_steps == 0 or step == self._config.total_steps or step == 1:
-      self._log(step, metrics, extra)
+    self._waited += pending.waited
+    self._flops.append(pending.flops)
+    if self._due(pending.step):
+      self._log(pending.step, pending.ended, metrics, pending.notes)
     if self._skips >= MAX_CONSECUTIVE_SKIPS:
       raise errors.NonFiniteError(
-        f"loss or gradient was not finite in {self._skips} steps in a row, until step {step}:"
-        " lower optimizer.learning_rate, or resume from an earlier checkpoint"
+        f"loss or gradient was not finite in {self._skips} steps in a row, until step"
+        f" {pending.step}: lower optimizer.learning_rate, or resume from an earlier checkpoint"
       )
 
-  def _log(self, step: int, metrics: dict[str, Any], extra: dict[str, Any]) -> None:
-    now = time.perf_counter()
-    count = step - self._logged_step if self._logged_step is not None else 1
-    seconds = (now - self._logged_at) / count
-    row = {name: np.asarray(value).tolist() for name, value in metrics.items()}
-    row |= {
+  def _log(self, step: int, ended: float, metrics: dict[str, Any], notes: dict[str, Any]) -> None:
+    steps, passed = len(self._flops), ended - self._since
+    known = [n for n in self._flops if n is not None]
+    rates = flops.rates(sum(known), passed, self._devices, self._peak_flops)
+    row = metrics | {
       "samples": step * self._config.batch_size,
-      "step_seconds": seconds,
-      "data_wait_seconds": self._waited / count,
-      "clips_per_second": self._config.batch_size / seconds,
-      "tflops_per_device": None,
-      "mfu": None,  # null until the model's FLOPs are counted and the chip's peak is known
+      "step_seconds": passed / steps,
+      "data_wait_seconds": self._waited / steps,
+      "clips_per_second": steps * self._config.batch_size / passed,
+      **(rates if len(known) == steps else dict.fromkeys(rates)),
     }
-    self._writer.write(step, row | extra)
-    self._logged_step, self._logged_at, self._waited = step, now, 0.0
+    self._writer.write(step, row | notes)
+    self._since, self._waited, self._flops = ended, 0.0, []

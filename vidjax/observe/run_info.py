@@ -25,6 +25,14 @@ def begin(root: storage.Path, config: configs.TrainConfig, mesh: jax.sharding.Me
   return attempt
 
 
+def add_program(root: storage.Path, facts: dict[str, Any]) -> None:
+  """Adds what is known of a compiled program to the `programs` of `run.json`."""
+  if jax.process_index() == 0:
+    path = root / "run.json"
+    run = storage.read_json(path)
+    storage.write_json(path, run | {"programs": [*run.get("programs", []), facts]})
+
+
 def describe(mesh: jax.sharding.Mesh) -> dict[str, Any]:
   """Facts about this process and its devices."""
   device = mesh.devices.flat[0]

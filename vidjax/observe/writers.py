@@ -1,4 +1,4 @@
-"""Where a run's numbers go: `metrics.jsonl` and TensorBoard, behind one writer.
+"""Where a run's numbers go: `metrics.jsonl`, TensorBoard and copies elsewhere, behind one writer.
 
 `metrics.jsonl` has one JSON object for each logged step. Rows are only ever added; a run that
 resumes from an older step logs some steps again, and the last row of a step wins (`read_metrics`).
@@ -11,13 +11,13 @@ most of them again, when it resumes from its checkpoint. TensorBoard's event fil
 locally and uploaded at the same moments.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import io
 import json
 import math
 import tempfile
 import time
-from typing import Any
+from typing import Any, Protocol
 
 from absl import logging
 import numpy as np
@@ -30,15 +30,27 @@ _NAME = "metrics.jsonl"
 _EVENTS = "tensorboard"
 
 
+class Copy(Protocol):
+  """Another place where numbers go; what fails there is its own affair."""
+
+  def write(self, step: int, numbers: Mapping[str, float]) -> None:
+    """Takes the numbers of one step, by their flat names."""
+
+  def close(self) -> None:
+    """Takes no more."""
+
+
 class MetricsWriter:
   """Writes the metrics of one attempt of a run; only the first process of a run makes one.
 
-  Attributes:
-    attempt: number of this attempt, counted from 0; a column of each row.
+  Args:
+    workdir: of the run.
+    attempt: number of this attempt; a column of each row.
+    copies: where the numbers go, too.
   """
 
-  def __init__(self, workdir: storage.PathLike, attempt: int):
-    self.attempt = attempt
+  def __init__(self, workdir: storage.PathLike, attempt: int, copies: Sequence[Copy] = ()):
+    self.attempt, self._copies = attempt, copies
     self._path = storage.Path(workdir) / _NAME
     self._events_path = storage.Path(workdir) / _EVENTS
     self._uploaded = time.monotonic()
@@ -60,22 +72,21 @@ class MetricsWriter:
 
     Args:
       step: number of updates completed.
-      metrics: numbers, text, lists of numbers or None by name (numpy and 0-d arrays are fine).
-        Numbers go to TensorBoard, too; lists go there as `name/0`, `name/1`, ...
+      metrics: numbers, text, None, lists or mappings of these by name (numpy and 0-d arrays are
+        fine). Numbers go to TensorBoard and the copies, too; what is in a list or mapping has the
+        flat name `name/0` or `name/key` there.
     """
     row = {"attempt": self.attempt, "step": int(step)} | {k: _plain(v) for k, v in metrics.items()}
     line = json.dumps(row, allow_nan=False) + "\n"
     with storage.writing(self._path):
       self._file.write(line)
       self._file.flush()
-    for name, value in row.items():
-      if name in ("attempt", "step"):
-        continue
-      values = enumerate(value) if isinstance(value, list) else [(None, value)]
-      for index, number in values:
-        if isinstance(number, (int, float)):
-          tag = name if index is None else f"{name}/{index}"
-          self._events.add_scalar(tag, number, int(step))
+    del row["attempt"], row["step"]
+    numbers = dict(_numbers("", row))
+    for name, number in numbers.items():
+      self._events.add_scalar(name, number, int(step))
+    for copy in self._copies:
+      copy.write(int(step), numbers)
     if self._staging is not None and time.monotonic() - self._uploaded > UPLOAD_SECONDS:
       try:
         self.flush()
@@ -89,12 +100,14 @@ class MetricsWriter:
     self._upload()
 
   def close(self) -> None:
-    """Flushes and releases files."""
+    """Flushes and releases files, then the copies, which may take their time."""
     self._events.close()
     self._upload()
     self._file.close()
     if self._staging is not None:
       self._staging.cleanup()
+    for copy in self._copies:
+      copy.close()
 
   def _upload(self) -> None:
     if self._staging is not None:
@@ -143,6 +156,17 @@ def _drop_torn_line(path: storage.Path) -> None:
   whole = content[: content.rfind(b"\n") + 1]
   if len(whole) < len(content):
     storage.write_bytes(path, whole)
+
+
+def _numbers(name: str, value: Any) -> Iterator[tuple[str, float]]:
+  """The numbers in a plain value, by flat name."""
+  if isinstance(value, list):
+    value = dict(enumerate(value))
+  if isinstance(value, dict):
+    for key, inner in value.items():
+      yield from _numbers(f"{name}/{key}" if name else str(key), inner)
+  elif isinstance(value, (int, float)):
+    yield name, value
 
 
 def _plain(value: Any) -> Any:

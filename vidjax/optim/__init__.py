@@ -1,1 +1,1 @@
-"""AdamW, learning rates and averages of weights."""
+"""How gradients become weights: accumulation, optimizers, learning rates, averages, freezing."""

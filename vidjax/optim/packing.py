@@ -6,7 +6,8 @@ elements are stored replicated anyway (`vidjax.parallel.plan`), so they can be j
 anything between devices. What is joined depends on names and shapes only, never on the mesh.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+import itertools
 from typing import Any
 
 import jax
@@ -49,6 +50,29 @@ def unpack(packed: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]
       params[name] = packed[group].reshape(-1)[start:stop].reshape(like[name].shape)
       start = stop
   return {name: params[name] for name in like}
+
+
+def stretches(
+  like: Mapping[str, Any], owner: Callable[[str], str]
+) -> dict[str, list[tuple[str, slice | None]]]:
+  """Whose each packed array is: for each name in `pack`'s result, owners and their parts.
+
+  Args:
+    like: see `unpack`.
+    owner: of a parameter. Those that stand together in the order of names make one part.
+
+  Returns:
+    Pairs of an owner and its slice of the flattened array; None for the whole.
+  """
+  large, vectors, matrices = _split(like)
+  found: dict[str, list[tuple[str, slice | None]]] = {name: [(owner(name), None)] for name in large}
+  for group, names in ((VECTORS, vectors), (MATRICES, matrices)):
+    start = 0
+    for who, owned in itertools.groupby(names, key=owner):
+      stop = start + sum(like[name].size for name in owned)
+      found.setdefault(group, []).append((who, slice(start, stop)))
+      start = stop
+  return found
 
 
 def _split(params: Mapping[str, Any]) -> tuple[list[str], list[str], list[str]]:

@@ -49,7 +49,7 @@ def _state(value: float, mesh=None, width: int = 16, name: str = KERNEL):
     "step": put(jnp.int32(value)),
     "params": params,
     "opt_state": opt_state,
-    "ema": {name: put(kernel + 0.5, "fsdp")},
+    "ema": {"0.9": {name: put(kernel + 0.5, "fsdp")}, "0.99": {name: put(kernel + 0.25, "fsdp")}},
   }
 
 
@@ -268,7 +268,7 @@ def test_params_alone(directory):
   _save(directory, 1, 2)
   params = restore_params(directory.parent)
   assert all(isinstance(value, np.ndarray) for value in params.values())
-  np.testing.assert_array_equal(params[KERNEL], np.asarray(_state(2)["ema"][KERNEL]))
+  np.testing.assert_array_equal(params[KERNEL], np.asarray(_state(2)["ema"]["0.99"][KERNEL]))
   np.testing.assert_array_equal(params["time.bias"], 2), "no average: as trained"
   raw = restore_params(directory / "1", "raw")
   np.testing.assert_array_equal(raw[KERNEL], np.asarray(_state(1)["params"][KERNEL]))
@@ -283,8 +283,31 @@ def test_params_without_average(tmp_path):
   assert restore_params(tmp_path, "raw").keys() == {"kernel"}
   with pytest.raises(CheckpointError, match="no averaged weights"):
     restore_params(tmp_path)
-  with pytest.raises(ValueError, match="choose 'ema' or 'raw'"):
-    restore_params(tmp_path, "both")
+  for which in ("both", "ema:", "ema:x", "raw:0.9"):
+    with pytest.raises(ValueError, match=f"params='{which}': choose 'ema', 'ema:DECAY'"):
+      restore_params(tmp_path, which)
+
+
+@pytest.mark.parametrize(("listed", "first"), [((0.9, 0.99), "0.9"), ((0.99, 0.9), "0.99")])
+def test_the_first_average_is_that_of_the_config(tmp_path, listed, first):
+  with Checkpointer(tmp_path, 1) as saver:
+    saver.save(1, _state(1), {"config": {"optimizer": {"ema_decays": listed}}})
+  for which, decay in (("ema", first), ("ema:0.9", "0.9"), ("ema:.99", "0.99")):
+    kernel = np.asarray(_state(1)["ema"][decay][KERNEL])
+    np.testing.assert_array_equal(restore_params(tmp_path, which)[KERNEL], kernel)
+  with pytest.raises(ValueError, match=r"'ema:0\.5': checkpoint .* averages of decay 0\.9, 0\.99"):
+    restore_params(tmp_path, "ema:0.5")
+
+
+def test_a_step_of_another_version_is_named_and_left_alone(tmp_path, monkeypatch):
+  with monkeypatch.context() as patch:
+    patch.setattr(layout, "_VERSION", 1)
+    _save(tmp_path, 1)
+  reader = Checkpointer(tmp_path, 1)
+  for read in (lambda: reader.position(1), lambda: reader.restore_latest(_abstract(_state(1)))):
+    with pytest.raises(CheckpointError, match="has format 1, this code reads format 2"):
+      read()
+  assert reader.latest_step() == 1, "not set aside as damaged"
 
 
 def test_only_what_is_asked_for_is_read(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from vidjax import step as steps
 from vidjax.data import loader
 from vidjax.data.config import ImagesConfig, SetConfig
 from vidjax.encoders import frozen, tokenizers
+from vidjax.optim import freezing
 from vidjax.optim import optimizer as optimizers
 from vidjax.parallel import mesh as meshes
 
@@ -45,14 +46,14 @@ def one_step(config):
   # optax raises a Python float to the power of an int32 count: its own promotion, not ours.
   with jax.set_mesh(mesh), jax.numpy_dtype_promotion("standard"):
     task = denoising.make_task(config)
-    trained = optimizers.trained_names(config.optimizer, task.network.abstract)
+    trained = freezing.trained_names(config.optimizer, task.network.abstract)
     optimizer = optimizers.make_optimizer(config.optimizer)
     rng = np.random.default_rng(0)
     params = {  # not the fresh ones: their last layer is zero, and the loss would not see the input
       name: 0.05 * rng.standard_normal(leaf.shape, np.float32)
       for name, leaf in task.network.abstract.items()
     }
-    state = states.create(jax.device_put(params), optimizer, trained)
+    state = states.create(jax.device_put(params), optimizer, trained, config.optimizer.ema_decays)
     step = jax.jit(steps.make_train_step(task, config, optimizer, trained))
     state, metrics = step(state, task.frozen.weights, jax.device_put(host))
   return float(metrics["loss"]), float(metrics["grad_norm"]), host

@@ -12,7 +12,7 @@ from vidjax.config import OptimizerConfig
 from vidjax.encoders import vae
 from vidjax.interop import configs
 from vidjax.models.unet import PRESETS
-from vidjax.optim import optimizer
+from vidjax.optim import freezing
 
 FACTORIZED = ("pixeldance", "emu_video", "gen1")
 B, T, H, W, L = 2, 3, 4, 4, 5
@@ -73,7 +73,7 @@ def test_temporal_parameters_have_a_name_of_their_own(preset):
   video, image = describe(config).abstract, describe(image_model(config)).abstract
   assert {name: video[name].shape for name in image} == {n: v.shape for n, v in image.items()}
   only = OptimizerConfig(train_only=("*temporal*",))
-  assert optimizer.trained_names(only, video) == video.keys() - image.keys()
+  assert freezing.trained_names(only, video) == video.keys() - image.keys()
 
 
 @pytest.mark.parametrize("preset", FACTORIZED)

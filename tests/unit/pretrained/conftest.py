@@ -25,8 +25,8 @@ def trained(tmp_path_factory):
   raw, ema = draw(tiny_unet().abstract, 0), draw(tiny_unet().abstract, 1)
   names = frozenset(raw)
   optimizer = optimizers.make_optimizer(TINY.optimizer)
-  made = state.create(jax.device_put(raw), optimizer, names)
-  made = dataclasses.replace(made, ema=packing.pack(jax.device_put(ema)))
+  made = state.create(jax.device_put(raw), optimizer, names, TINY.optimizer.ema_decays)
+  made = dataclasses.replace(made, ema={"0.9999": packing.pack(jax.device_put(ema))})
   with Checkpointer(root / "checkpoints", keep=1) as writer:
     writer.save(2, state.as_dict(made), {"samples": 8, "data": DATA, "config": {}})
   (root / "config.json").write_text(json.dumps(configs.to_dict(TINY)))

@@ -34,12 +34,13 @@ def reads(monkeypatch):
 def test_a_checkpoint_is_read_leaf_by_leaf(trained, reads):
   root, raw, ema = trained
   loaded = pretrained.load(str(root))
-  assert {name for call in reads for name in call} == {"ema/packed.matrices", "ema/packed.vectors"}
+  joined = {"ema/0.9999/packed.matrices", "ema/0.9999/packed.vectors"}
+  assert {name for call in reads for name in call} == joined
   assert isinstance(loaded.params[LARGE], lazy.LazyArray)
   assert loaded.data == DATA
   reads.clear()
   np.testing.assert_array_equal(loaded.params[LARGE][:, :, 3:5, 8:16], ema[LARGE][:, :, 3:5, 8:16])
-  assert [list(call) for call in reads] == [[f"ema/{LARGE}"]]
+  assert [list(call) for call in reads] == [[f"ema/0.9999/{LARGE}"]]
   same(ema, loaded.params)
   same(raw, pretrained.load(str(root / "checkpoints" / "2"), "raw").params)
 
@@ -55,7 +56,7 @@ def test_a_checkpoint_goes_straight_into_the_shardings_of_the_next_stage(trained
   loaded = pretrained.load(str(root), wanted=wanted)
   assert len(reads) == 1
   for name in packing.pack({n: np.zeros(a.shape) for n, a in net.abstract.items()}):
-    assert (reads[0][f"ema/{name}"] is None) == name.startswith("packed."), name
+    assert (reads[0][f"ema/0.9999/{name}"] is None) == name.startswith("packed."), name
   value = loaded.params[LARGE]
   assert value.sharding == shardings[LARGE]
   assert {shard.data.size for shard in value.addressable_shards} == {value.size // 8}
@@ -93,5 +94,5 @@ def test_damage_is_found_when_it_is_read(trained, monkeypatch):
   )
   with pytest.raises(CheckpointError, match="checksum differs"):
     loaded.params[LARGE][()]
-  with pytest.raises(ValueError, match="choose 'ema' or 'raw'"):
+  with pytest.raises(ValueError, match="choose 'ema', 'ema:DECAY'"):
     checkpoint.open_params(root, "both")
