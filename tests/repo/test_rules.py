@@ -35,7 +35,7 @@ ALLOWED = {
   "observe": set(),
   # Describes whole programs, so it joins what the modules at the top join.
   "planning": {
-    *("program", "step", "flops", "denoising", "observe", "conditioning"),
+    *("program", "step", "flops", "denoising", "divisibility", "observe", "conditioning"),
     *("diffusion", "encoders", "models", "nn", "parallel"),
   },
 }

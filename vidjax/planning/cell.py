@@ -39,7 +39,7 @@ def make(
   of: Topology,
   devices_of: Callable[[Topology], Sequence[Any]] = compilation.devices_of,
 ) -> Cell:
-  """The cell of a run on `mesh`.
+  """The cell of a run on `mesh`, with the rows that go through it at once.
 
   Args:
     config: of the run.
@@ -47,11 +47,8 @@ def make(
     of: the topology of these.
     devices_of: gives the devices of a topology.
 
-  Raises:
-    ValueError: the batch does not divide.
   """
-  divisor = plan.batch_divisor(mesh)
-  check_batch(config, divisor)
+  divisor = plan.batch_divisor(mesh) * config.accumulation_steps
   size = mesh.shape["context"] * mesh.shape["tensor"]
   small = _smallest(of, size)
   sizes = meshes.MeshConfig(1, 1, mesh.shape["context"], mesh.shape["tensor"])
@@ -59,31 +56,13 @@ def make(
   part = dataclasses.replace(
     config,
     batch_size=config.batch_size // divisor,
+    accumulation_steps=1,
     data=dataclasses.replace(config.data, images=images),
     mesh=sizes,
   )
   devices = list(devices_of(small))[:size]
   program = programs.make(part, meshes.make_mesh(sizes, devices), weights=False)
   return Cell(program, small)
-
-
-def check_batch(config: configs.TrainConfig, divisor: int) -> None:
-  """Refuses a batch that the mesh cannot share out.
-
-  Raises:
-    ValueError: a number of rows is no multiple of `divisor`.
-  """
-  for key, rows in (
-    ("batch_size", config.batch_size - config.data.images.rows),
-    ("data.images.rows", config.data.images.rows),
-  ):
-    if rows % divisor:
-      below = rows - rows % divisor
-      near = f"{below} or {below + divisor}" if below else str(divisor)
-      raise ValueError(
-        f"{key}: {rows} rows do not divide among the {divisor} shards of the batch"
-        f" (mesh.replica x mesh.fsdp); the nearest that do: {near}"
-      )
 
 
 def _smallest(of: Topology, devices: int) -> Topology:

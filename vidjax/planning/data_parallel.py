@@ -21,9 +21,7 @@ from vidjax.program import Program
 # waited for in any case; gradient sums are waited for. The share is between what two whole steps,
 # compiled for v5e:2x2 and v5e:4x4, show: 0.45 and 0.37. The other number is judgement.
 _HIDING, _NEVER_HIDDEN = 0.8, 0.4
-# Of the optimizer, float32 numbers per trained parameter that are read (gradient, weight, two
-# moments, average; weights and gradients again for norms) and written (all but the gradient).
-_READ, _WRITTEN = 8, 4
+_GRADIENTS = 3  # how often gradients are read: for the norm, clipped, and by the optimizer
 _MEMORY = 0.85  # of HBM's peak that such a loop reaches
 
 
@@ -84,6 +82,8 @@ def traffic(
     if _local_size(stored) < _local_size(whole):
       size = jnp.dtype(program.config.encoders.dtype).itemsize
       gathers, gathered = gathers + 1, gathered + _local_size(whole) * size
+  times = program.config.accumulation_steps  # each part of a batch gathers, and sums what it gives
+  gathers, gathered = times * gathers, times * gathered
   found: dict[str, tuple[float, ...]] = {}
   if gathers:
     # One after the other, each with its own latency.
@@ -92,15 +92,23 @@ def traffic(
     found["all-gather"] = (gathers, gathered, seconds, exposed)
   if fsdp * replica > 1:
     seconds = _seconds("all-reduce", reduced, fsdp * replica, topology.slices, topology)
-    found["all-reduce"] = (len(gradient_bytes), reduced, seconds, seconds)
+    found["all-reduce"] = tuple(
+      times * value for value in (len(gradient_bytes), reduced, seconds, seconds)
+    )
   largest = max((sum(p.size for p in call.parameters) for call in steps.calls), default=0)
   return Traffic(found, 2.0 * largest * dtype_bytes if gathers else 0.0, gradient_bytes)
 
 
 def update_seconds(program: Program, topology: Topology) -> float:
-  """Of optimizer, moving average and norms: their traffic with HBM."""
-  numbers = sum(_local_size(a) for name, a in program.params.items() if name in program.trained)
-  moved = 4.0 * numbers * (_READ + _WRITTEN)
+  """Of optimizer, moving averages and norms: their traffic with HBM.
+
+  What changes of the state is read and written, and gradients, as large as the weights, are read.
+  """
+  state = program.state
+  live = {name: p for name, p in state.params.items() if name not in program.params}
+  live |= {name: p for name, p in state.params.items() if name in program.trained}
+  changed = sum(map(_local_bytes, jax.tree.leaves((live, state.opt_state, state.ema))))
+  moved = 2 * changed + _GRADIENTS * sum(map(_local_bytes, live.values()))
   return moved / (_MEMORY * topology.chip.hbm_bytes_per_second)
 
 
@@ -108,7 +116,7 @@ def argument_bytes(program: Program, steps: Steps) -> float:
   """State, frozen weights and batch on one device, as far as a step of these calls reads them."""
   frozen = [stored for _, _, stored in _used(program, steps)]
   arguments = (program.state, frozen, program.batch)
-  return float(sum(_local_size(a) * a.dtype.itemsize for a in jax.tree.leaves(arguments)))
+  return float(sum(map(_local_bytes, jax.tree.leaves(arguments))))
 
 
 def _used(program: Program, steps: Steps) -> Iterator[tuple[str, str, jax.ShapeDtypeStruct]]:
@@ -124,6 +132,10 @@ def _runs_again(call: Call, policy: str) -> bool:
 def _seconds(kind: str, size: float, devices: int, slices: int, topology: Topology) -> float:
   group = collectives.Group(devices, slices)
   return collectives.seconds(collectives.Collective(kind, round(size), group), topology)
+
+
+def _local_bytes(array: jax.ShapeDtypeStruct) -> int:
+  return _local_size(array) * array.dtype.itemsize
 
 
 def _local_size(array: jax.ShapeDtypeStruct) -> int:

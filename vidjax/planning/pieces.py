@@ -18,7 +18,6 @@ from flax import nnx
 import jax
 import jax.numpy as jnp
 
-from vidjax import flops
 from vidjax.diffusion import noise
 from vidjax.encoders import clip, t5, vae
 from vidjax.models import blocks, factorized
@@ -223,18 +222,6 @@ def record(program: Program) -> Steps:
   with jax.set_mesh(program.mesh):
     jax.eval_shape(losses, program.params, program.frozen, program.batch)
   return Steps(tuple(calls))
-
-
-def model_flops(program: Program) -> float:
-  """FLOPs of a step on the whole batch as MFU counts them, see `vidjax.flops`."""
-  live = {name: p for name, p in program.params.items() if name in program.trained}
-  fixed = {name: p for name, p in program.params.items() if name not in program.trained}
-
-  def losses(live: Params, fixed: Params, frozen: dict[str, Params], batch: Batch) -> Any:
-    return _losses(program, {**live, **fixed}, frozen, batch)
-
-  with jax.set_mesh(program.mesh):
-    return float(flops.step_flops(losses, live, fixed, program.frozen, program.batch).total)
 
 
 def _losses(

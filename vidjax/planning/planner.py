@@ -6,14 +6,12 @@ import math
 import jax
 
 from vidjax import config as configs
+from vidjax import denoising, divisibility, storage
 from vidjax import program as programs
-from vidjax import storage
 from vidjax.conditioning.modes import MODES
 from vidjax.encoders.tokenizers import RANDOM_TINY
 from vidjax.parallel import mesh as meshes
-from vidjax.parallel import plan as sharding
-from vidjax.planning import cell as cells
-from vidjax.planning import compilation, pieces, pricing, quick
+from vidjax.planning import compilation, pricing, quick
 from vidjax.planning.compilation import Cache
 from vidjax.planning.figures import Hbm, Plan
 from vidjax.planning.quick import Estimate
@@ -106,12 +104,6 @@ def mesh_of(config: configs.TrainConfig, site: Site) -> jax.sharding.Mesh:
   Raises:
     ValueError: it does not fit them.
   """
-  slices = site.topology.slices
-  if slices > 1 and config.mesh.replica % slices:
-    raise ValueError(
-      f"mesh.replica={config.mesh.replica}: --slices={slices} needs a multiple of {slices}, since"
-      " weights are not sharded between slices; set --config.mesh.replica"
-    )
   return meshes.make_mesh(config.mesh, site.devices)
 
 
@@ -119,10 +111,10 @@ def describe(config: configs.TrainConfig, site: Site) -> programs.Program:
   """The training program on the mesh of the site.
 
   Raises:
-    ValueError: the mesh does not fit the devices, or the batch not the mesh.
+    ValueError: the mesh does not fit the devices, or the config not the mesh.
   """
   mesh = mesh_of(config, site)
-  cells.check_batch(config, sharding.batch_divisor(mesh))
+  divisibility.check(config, mesh.shape)
   return programs.make(config, mesh, weights=False)
 
 
@@ -233,7 +225,7 @@ def _plan(flag: str, program: programs.Program, site: Site, hbm: Hbm, **figures)
     batch_size=config.batch_size,
     remat=_remat_of(config),
     hbm=hbm,
-    model_flops_per_step=pieces.model_flops(program),
+    model_flops_per_step=float(program.model_flops()),
     peak_flops=topology.chip.peak_flops,
     total_samples=config.total_samples,
     host_decode_cores=0.0,
@@ -257,6 +249,4 @@ def decode_cores(config: configs.TrainConfig, topology: Topology, clips_per_seco
 def _remat_of(config: configs.TrainConfig) -> tuple[str, ...]:
   if config.task != "diffusion":
     return ()
-  from vidjax import denoising
-
   return denoising.unet_config(config, 8).remat

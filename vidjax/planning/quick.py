@@ -106,7 +106,8 @@ def assemble(
     program: on the mesh that is planned for, which may be another than what was measured on.
     measured: its pieces.
     topology: of the mesh.
-    rows: of a cell's batch, in parts of what was measured; times and activations go with it.
+    rows: of a cell's batch, in parts of what was measured; times and activations go with it, a
+      batch that goes through in parts (`accumulation_steps`) is one such part.
     policy: of recomputation for all blocks, instead of their own.
   """
   steps, costs = measured.steps, dict(measured.costs)
@@ -115,15 +116,16 @@ def assemble(
       key: costs[key].under(policy) for key, (call, _) in steps.distinct.items() if call.policy
     }
   share = rows / measured.cell.program.mesh.size  # of a cell's activations, that a device holds
+  times = program.config.accumulation_steps
   parts: list[tuple[str, float, int, bool]] = []
   total = PieceCost()
   for key, (call, count) in steps.distinct.items():
     cost = costs[key]
-    total = total.plus(cost, count * (1.0 + cost.again) * rows)
-    seconds = cost.seconds * count * (1.0 + cost.again) * rows
-    parts.append((_name(call), seconds, count, cost.compiled))
+    weight = times * count * (1.0 + cost.again) * rows
+    total = total.plus(cost, weight)
+    parts.append((_name(call), cost.seconds * weight, times * count, cost.compiled))
   for name, seconds in (
-    ("skips joined", share * _joined_seconds(steps, topology)),
+    ("skips joined", times * share * _joined_seconds(steps, topology)),
     ("optimizer and moving average", data_parallel.update_seconds(program, topology)),
   ):
     more = PieceCost(seconds, seconds * _MEMORY, seconds / _MEMORY, by_kind={"arithmetic": seconds})
@@ -138,7 +140,9 @@ def assemble(
     cost=total,
     traffic=traffic,
     arguments=data_parallel.argument_bytes(program, steps),
-    temporaries=_fullest(measured, costs, traffic, rows, policy) + traffic.gathered_bytes,
+    temporaries=_fullest(measured, costs, traffic, rows, policy)
+    + traffic.gathered_bytes
+    + (sum(traffic.gradient_bytes.values()) if times > 1 else 0.0),  # the sum of the parts'
     parts=sorted(((n, s, c) for n, s, c, _ in parts), key=lambda part: -part[1]),
     arithmetic_seconds=sum(seconds for _, seconds, _, compiled in parts if not compiled),
     compile_seconds=measured.compile_seconds,

@@ -77,7 +77,8 @@ def search(config: configs.TrainConfig, estimator: Estimator) -> list[Candidate]
   Batches are powers of two per cell, up to the first that does not fit; meshes shard the state
   over all devices of a slice, or over fewer with copies in `mesh.replica`.
   """
-  shards = sharding.batch_divisor(planner.mesh_of(config, estimator.site))
+  mesh = planner.mesh_of(config, estimator.site)
+  shards = sharding.batch_divisor(mesh) * config.accumulation_steps
   nearest = max(1, round(config.batch_size / shards)) * shards
   config = dataclasses.replace(config, batch_size=nearest)
   measured = estimator.measure(config)
@@ -93,7 +94,7 @@ def candidates(
 ) -> Iterator[Candidate]:
   """One mesh and policy with more and more rows, until they do not fit."""
   program = planner.describe(config, estimator.site)
-  shards = sharding.batch_divisor(program.mesh)
+  shards = sharding.batch_divisor(program.mesh) * config.accumulation_steps
   of_measured = measured.cell.program.config.batch_size
   rows = 1
   while rows <= _MOST_ROWS:
@@ -116,7 +117,7 @@ def largest_batch(config: configs.TrainConfig, estimator: Estimator) -> int:
   """The largest batch, up to that of `config`, that fits by a quick estimate; 0 if none does."""
   program = planner.describe(config, estimator.site)
   measured = estimator.measure(config)
-  shards = sharding.batch_divisor(program.mesh)
+  shards = sharding.batch_divisor(program.mesh) * config.accumulation_steps
   rows = config.batch_size // shards
   fitting, too_many = 0, rows + 1
   while too_many - fitting > 1:

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from tests.unit.planning import programs
-from vidjax.planning import data_parallel, planner, quick, search, topology
+from vidjax.planning import data_parallel, quick, search, topology
 
 
 def assembled(*overrides, **kwargs):
@@ -22,6 +22,15 @@ def test_time_and_activations_go_with_the_rows():
   more = twice.temporaries - once.temporaries
   assert more > 0
   assert thrice.temporaries - twice.temporaries == pytest.approx(more, rel=1e-3)
+
+
+def test_a_batch_in_parts_takes_the_memory_of_one():
+  whole, parts = assembled(), assembled("accumulation_steps=2")
+  update = data_parallel.update_seconds(programs.described(), programs.TOPOLOGY)
+  assert parts.cost.seconds == pytest.approx(whole.cost.seconds, rel=0.05)
+  assert parts.cost.seconds > update
+  twice = 2 * whole.traffic.collectives["all-reduce"][1]
+  assert parts.traffic.collectives["all-reduce"][1] == twice
 
 
 def test_recomputation_costs_time_and_saves_memory():
@@ -77,7 +86,6 @@ def estimator(limit):
 def test_search_ranks_what_fits_by_clips_per_second(monkeypatch):
   config, fits_some = programs.config(), int(assembled(rows=4.0, policy="block").total_bytes)
   monkeypatch.setattr(search, "_policies", lambda config: ("none", "block"))
-  monkeypatch.setattr(planner.pieces, "model_flops", lambda program: 1e9)
   found = search.search(config, estimator(fits_some))
   fitting = [c for c in found if c.plan.hbm.fits]
   assert 0 < len(fitting) < len(found)
