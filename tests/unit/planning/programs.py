@@ -39,5 +39,8 @@ def measured(*overrides: str) -> quick.Measured:
   program = described(*overrides)
   of_cell = cell.make(program.config, program.mesh, TOPOLOGY, lambda _: jax.devices())
   steps = pieces.record(of_cell.program)
-  costs = {key: piece_costs.small(call, TOPOLOGY) for key, (call, _) in steps.distinct.items()}
+  size = of_cell.program.mesh.size
+  costs = {
+    key: piece_costs.small(call, TOPOLOGY, size) for key, (call, _) in steps.distinct.items()
+  }
   return quick.Measured(of_cell, steps, costs, 0.0)
