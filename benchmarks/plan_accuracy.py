@@ -21,8 +21,8 @@ _MODELS = flags.DEFINE_list("models", ["svd", "image", "conv1d"], "Which models.
 
 _TEXT = "encoders.text=random:tiny"
 _CONTEXT = "model.overrides.cross_attention_dims=(64,)"
-# Model -> (config, topology, overrides): SVD with narrow levels, the first two levels of Stable
-# Diffusion 2.1, and convolutions along time between the spatial ones.
+# Model -> (config, topology, overrides): SVD with narrow levels, two levels of Stable Diffusion
+# 2.1 with one layer each, and convolutions along time between the spatial ones.
 MODELS = {
   "svd": (
     "configs/svd/video_lowres.py",
@@ -42,10 +42,13 @@ MODELS = {
     "v5e:4x4",
     _TEXT,
     _CONTEXT,
+    "encoders.vae=random:tiny",
+    "model.overrides.in_channels=8",
+    "model.overrides.out_channels=8",
     "model.overrides.block_out_channels=(320,640)",
     "model.overrides.num_attention_heads=(5,10)",
     "model.overrides.attention=(True,True)",
-    "model.overrides.layers_per_block=(2,2)",
+    "model.overrides.layers_per_block=(1,1)",
     "model.overrides.transformer_layers_per_block=(1,1)",
     "batch_size=128",
   ),

@@ -36,7 +36,8 @@ def test_a_batch_in_parts_takes_the_memory_of_one():
 def test_the_devices_of_a_cell_share_its_rows():
   alone, shared = assembled(), assembled("mesh.fsdp=2", "mesh.context=2")
   assert programs.measured("mesh.fsdp=2", "mesh.context=2").cell.program.mesh.size == 2
-  assert shared.cost.matrix_flops == pytest.approx(alone.cost.matrix_flops, rel=1e-3)
+  # Up to what does not depend on the rows, the positions of frames.
+  assert shared.cost.matrix_flops == pytest.approx(alone.cost.matrix_flops, rel=0.02)
 
 
 def test_recomputation_costs_time_and_saves_memory():
