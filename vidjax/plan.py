@@ -15,6 +15,7 @@ from absl import flags
 import jax
 from rich import console as rich_console
 from rich import table as rich_table
+from rich import text as rich_text
 
 from vidjax import command, storage
 from vidjax.observe import console
@@ -82,7 +83,7 @@ def _show(title: str, header: tuple[str, ...] | None, rows: list[tuple[str, ...]
     for name in header or ("", ""):
       drawn.add_column(name)
     for row in rows:
-      drawn.add_row(*row)
+      drawn.add_row(*map(rich_text.Text, row))  # brackets of shapes are no markup
     terminal.print(drawn)
     return
   lines = ([header] if header else []) + rows
