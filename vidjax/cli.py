@@ -13,6 +13,10 @@ VERBS = {
   "train_tokenizer": ("vidjax.train_tokenizer", "captions -> the tokenizer of a text encoder"),
   "inspect_data": ("vidjax.inspect_data", "what a config feeds: timings, contact sheet, captions"),
   "cache_latents": ("vidjax.cache_latents", "a data set -> the autoencoder's latents of it"),
+  "plan": (
+    "vidjax.plan",
+    "a config on a TPU topology -> memory, speed and days, before it is rented",
+  ),
   "train": ("vidjax.train", "one training stage, resumable"),
   "sample": ("vidjax.sample", "a model -> video files"),
   "evaluate": ("vidjax.evaluate", "a model or features -> metrics with intervals"),

@@ -5,7 +5,7 @@ The first frame enters as CLIP embedding and as noise-augmented latent on every 
 Command:   vidjax train --config=configs/svd/image_to_video.py --workdir=gs://BUCKET/svd/i2v \
              --config.data.path=gs://BUCKET/shards --config.init_from=gs://BUCKET/svd/video_lowres \
              --config.encoders.vae=sd21/vae --config.encoders.image=openclip_vit_h
-Hardware:  v5p:8x8x8 (512 chips) at batch 768. Expected hours and metric: not measured yet.
+Hardware:  v5p:4x8x8 (256 chips) at batch 768. Expected hours and metric: not measured yet.
 Variants:  paper  14 frames, 320x576, 50k steps, batch 768, lr 3e-5, P_mean 0.7, P_std 1.6.
            tiny   the same stage on two CPU cores: 32x48, a small UNet.
 """

@@ -3,7 +3,7 @@
 Command:   vidjax train --config=configs/svd/video_highres.py --workdir=gs://BUCKET/svd/highres \
              --config.data.path=gs://BUCKET/shards_hq --config.init_from=gs://BUCKET/svd/i2v \
              --config.encoders.vae=sd21/vae --config.encoders.image=openclip_vit_h
-Hardware:  v5p:8x8x8 (512 chips) at batch 768. Expected hours and metric: not measured yet.
+Hardware:  v5p:4x8x8 (256 chips) at batch 768. Expected hours and metric: not measured yet.
 Variants:  paper  14 frames (SVD), 576x1024, 50k steps, batch 768, lr 3e-5, P_mean 1.0, P_std 1.6.
            xt     25 frames (SVD-XT), otherwise as paper.
            tiny   the same stage on two CPU cores: 64x96, a small UNet; starts from

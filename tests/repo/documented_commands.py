@@ -59,4 +59,8 @@ RUN_BY = {
     f"{_JOB}::test_documented_commands_run"
   ),
   "vidjax export --model=HIGHRES --out=EXPORT": f"{_JOB}::test_documented_commands_run",
+  "vidjax plan --config=configs/svd/video_lowres.py:tiny --topology=v5e:2x2"
+  " --config.batch_size=4 --quick --json=plan.json": (
+    "tests/unit/planning/test_plans.py::test_the_documented_command_and_its_cache"
+  ),
 }

@@ -33,7 +33,11 @@ ALLOWED = {
   "optim": {"nn", "parallel"},
   "checkpoint": {"nn", "parallel"},
   "observe": set(),
-  "planning": set(),
+  # Describes whole programs, so it joins what the modules at the top join.
+  "planning": {
+    *("program", "step", "flops", "denoising", "divisibility", "observe", "conditioning"),
+    *("diffusion", "encoders", "models", "nn", "parallel"),
+  },
 }
 OPTIONAL = ("torch", "diffusers", "transformers", "apache_beam", "gradio", "libtpu", "wandb")
 

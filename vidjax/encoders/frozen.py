@@ -220,10 +220,14 @@ def describe(config: EncodersConfig, condition: str, *, dtype: str) -> Frozen:
     "text": clip.TEXT_PRESETS["sd21"],
     "image": clip.VISION_PRESETS["vit_h_14"],
   }
+  tiny = {"vae": vae.PRESETS["tiny"], "text": clip.TINY_TEXT, "image": clip.TINY_VISION}
   encoders = {}
   for kind in ("vae", condition):
     spec = getattr(config, kind)
-    shape = _LOADERS[kind](spec).config if spec else published[kind]
+    if spec == RANDOM_TINY:
+      shape = tiny[kind]
+    else:
+      shape = _LOADERS[kind](spec).config if spec else published[kind]
     encoders[kind] = _in_dtype(kind, Encoder(shape, _DESCRIBE[kind](shape), {}), dtype)
   return Frozen(encoders)
 

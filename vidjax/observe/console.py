@@ -67,10 +67,14 @@ class Progress:
     if self._terminal:
       self._bar.stop()
 
-  def update(self, done: int, note: str = "") -> None:
-    """Says that `done` of the total are done; `note` is a short text such as the loss."""
+  def update(self, done: int, note: str = "", total: int = 0) -> None:
+    """Says that `done` of the total are done; `note` is a short text such as the loss.
+
+    `total` is another number of units than was thought at first.
+    """
+    self._total = total or self._total
     if self._terminal:
-      self._bar.update(self._task, completed=done, note=note)
+      self._bar.update(self._task, completed=done, total=self._total, note=note)
       return
     now = time.monotonic()
     self._first = self._first or (now, done)

@@ -1,0 +1,157 @@
+"""Plans of real configs on real topologies; where libtpu is absent, they are skipped."""
+
+import importlib.util
+import json
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from tests.unit.planning import programs
+from vidjax import storage
+from vidjax.planning import (
+  cell,
+  compilation,
+  piece_costs,
+  pieces,
+  planner,
+  pricing,
+  quick,
+  topology,
+)
+
+pytestmark = pytest.mark.skipif(
+  importlib.util.find_spec("libtpu") is None,
+  reason="libtpu, which compiles for TPUs, is not installed",
+)
+
+# Each config of a training run, on the slice that its header names.
+NATURAL = {
+  "autoencoder/kl": "v5p:2x2x2",
+  "svd/image": "v5p:4x4x4",
+  "svd/image_to_video": "v5p:4x8x8",
+  "svd/interpolation": "v5p:4x4x4",
+  "svd/multi_view": "v5p:2x2x2",
+  "svd/video_highres": "v5p:4x8x8",
+  "svd/video_lowres": "v5p:8x8x8",
+}
+
+
+def test_what_no_device_holds_is_refused_by_xla_itself(tmp_path):
+  v5e = topology.parse("v5e:1x1")
+  mesh = jax.sharding.Mesh(compilation.devices_of(v5e), ("device",))
+  huge = jax.ShapeDtypeStruct((2**40,), jnp.float32, sharding=jax.NamedSharding(mesh, jax.P()))
+  lowered = jax.jit(lambda x: x + 1).lower(huge)
+  compiled = compilation.compile_lowered(lowered, v5e, compilation.Cache(tmp_path))
+  assert "RESOURCE_EXHAUSTED" in compiled.too_large
+  assert compiled.memory.total >= 4 * 2**40
+  limit = compilation.memory_limit(compilation.devices_of(v5e), 0)
+  assert 15 * 2**30 < limit < 16 * 2**30
+
+
+def test_every_training_config_has_a_topology(repo_root):
+  files = {
+    str(path.relative_to(repo_root / "configs").with_suffix(""))
+    for path in (repo_root / "configs").rglob("*.py")
+    if "total_samples" in path.read_text()
+  }
+  assert files == set(NATURAL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["", ":tiny"])
+@pytest.mark.parametrize("name", NATURAL)
+def test_every_config_can_be_planned_for(name, variant):
+  """With arithmetic in place of compiled blocks, which takes seconds instead of minutes."""
+  where = topology.parse("v5e:1x1" if variant else NATURAL[name])
+  config, _ = planner.load(f"configs/{name}.py{variant}", [])
+  site = planner.Site(where, list(compilation.devices_of(where)), where.chip.hbm_bytes)
+  program = planner.describe(config, site)
+  of_cell = cell.make(config, program.mesh, where)
+  steps = pieces.record(of_cell.program)
+  assert {n for c in steps.calls if c.trained for n in c.names} == set(program.params)
+  costs = {key: piece_costs.small(call, where) for key, (call, _) in steps.distinct.items()}
+  plan = planner.of_measured(name, program, site, quick.Measured(of_cell, steps, costs, 0.0))
+  content = plan.to_json()
+  json.dumps(content, allow_nan=False)
+  assert content["hardware_flops_per_step"] >= 0.9 * content["model_flops_per_step"] > 0
+  assert content["clips_per_second"] > 0
+  assert 0 < content["hbm"]["arguments"] < content["hbm"]["total"]
+
+
+@pytest.mark.slow
+def test_a_whole_step_and_an_independent_estimator(repo_root, tmp_path):
+  where = topology.parse("v5e:2x2")
+  config, _ = planner.load(programs.FLAG, ["encoders.vae=random:tiny", "batch_size=4"])
+  site = planner.site_of(where)
+  cache = compilation.Cache(tmp_path)
+  program = planner.describe(config, site)
+  content = planner.plan_whole("x", program, site, cache).to_json()
+  assert content["fits"]
+  assert content["hbm"]["limit"] == 15.75 * 2**30
+  assert {"all-gather", "all-reduce"} <= content["collectives"].keys()
+  assert content["unpriced"] == {}
+  # The compiled step does what the model asks for, and little else that is a product.
+  assert content["hardware_flops_per_step"] == pytest.approx(
+    content["model_flops_per_step"], rel=0.1
+  )
+  other = _estimator(repo_root.parent / "shared" / "tools" / "tpu_cost.py")
+  if other is not None:
+    (path,) = storage.list_files(tmp_path)
+    compiled = cache.get(path.name.split(".")[0])
+    theirs = other.analyse_text(compiled.hlo_text, where.name)
+    ours = pricing.price(compiled.hlo_text, where)
+    assert ours.seconds == pytest.approx(theirs["est_seconds"], rel=0.1)
+    assert ours.matrix_flops == pytest.approx(theirs["flops"], rel=0.1)
+
+
+@pytest.mark.slow
+def test_the_documented_command_and_its_cache(repo_root, tmp_path):
+  command = [
+    *(sys.executable, "-m", "vidjax.cli", "plan", f"--config={programs.FLAG}"),
+    *("--topology=v5e:2x2", "--config.batch_size=4", "--quick", f"--json={tmp_path}/plan.json"),
+    *("--config.encoders.vae=random:tiny", f"--cache={tmp_path}/cache"),
+  ]
+  done = _run(command, repo_root)
+  assert done.returncode == 0, done.stderr
+  assert "fits" in done.stdout
+  assert "host bounds" not in done.stderr  # libtpu's words about the TPU that is not here
+  first = storage.read_json(tmp_path / "plan.json")
+  assert first["topology"] == "v5e:2x2"
+  again = _run([*command, "--jobs=1"], repo_root)
+  assert again.returncode == 0, again.stderr
+  assert (
+    storage.read_json(tmp_path / "plan.json") == first
+  )  # compile_seconds included: it was found
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    (("--topology=v9:4x4",), "known: v4, v5e"),
+    (("--topology=v5e:4x4", "--config.batch_sise=3"), "did you mean 'batch_size'"),
+  ],
+)
+def test_what_cannot_be_planned_ends_with_code_2(repo_root, flags, message):
+  done = _run([sys.executable, "-m", "vidjax.plan", f"--config={programs.FLAG}", *flags], repo_root)
+  assert done.returncode == 2
+  assert message in done.stderr
+  assert "Traceback" not in done.stderr
+
+
+def _run(command: list[str], folder: pathlib.Path) -> subprocess.CompletedProcess:
+  return subprocess.run(command, capture_output=True, text=True, cwd=folder, timeout=600)
+
+
+def _estimator(path: pathlib.Path):
+  if not path.exists():
+    return None
+  spec = importlib.util.spec_from_file_location("other_estimator", path)
+  assert spec is not None
+  assert spec.loader is not None
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module

@@ -1,0 +1,327 @@
+"""What the pieces of a step cost: some are compiled alone, the rest is arithmetic on those.
+
+Compiling for a TPU costs a minute of processor time for each block, whatever its size. So of pieces
+that differ only in the channels that go in, or that are a small part of the step and differ in
+resolution, one is compiled, and the others take the time in which it does as many FLOPs. Where the
+backward pass begins by running a block again, that part of the program is the forward pass, too.
+"""
+
+from collections.abc import Callable
+import concurrent.futures
+import dataclasses
+import re
+from typing import Any
+
+import jax
+
+from vidjax.planning import compilation, pricing, products
+from vidjax.planning.compilation import Cache
+from vidjax.planning.pieces import Call, Steps
+from vidjax.planning.topology import Topology
+
+# What a layer that is not compiled reaches of its chip's peaks: of the matrix unit, where compiled
+# convolutions of these shapes do 0.5 to 0.75, and of HBM. Judgement; such layers are a few percent.
+_SMALL_MATRIX, _SMALL_MEMORY = 0.6, 0.85
+# A resolution with a smaller share of the step's FLOPs has no program of its own.
+_OWN_PROGRAM = 0.05
+# Policies that run all of a block again, and how XLA's names show it.
+_WHOLE_AGAIN = ("block", "offload")
+_AGAIN = "rematted_computation"
+_MATRIX_KINDS = ("conv", "dot", "kernel")
+# Of forward and backward pass, what the forward pass of a block takes where no program tells;
+# 0.30 to 0.39 in compiled blocks.
+_FORWARD = 0.35
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+
+
+@dataclasses.dataclass(frozen=True)
+class PieceCost:
+  """Of one call in a step, for one device: once forward, and once backward if it is trained.
+
+  See `pricing.Cost` for the figures that it takes from there.
+
+  Attributes:
+    seconds: without collectives' exposed time, unless the piece has some of its own.
+    low_seconds: lower bound.
+    high_seconds: upper bound.
+    assumed_seconds: the part of `seconds` in kernels that are priced by assumption.
+    matrix_flops: recomputation included.
+    bytes_accessed: of HBM.
+    temporaries: bytes that live while the piece runs in the direction that needs more.
+    code: bytes of its program.
+    forward_share: of all these, what the forward pass costs.
+    again: what runs a second time under the policy of the call, in parts of all these.
+    by_kind: seconds by kind of operation.
+    collectives: kind -> (count, bytes, seconds, exposed seconds).
+    unpriced: names without a price -> occurrences.
+    compiled: whether it rests on a compiled program of its own.
+  """
+
+  seconds: float = 0.0
+  low_seconds: float = 0.0
+  high_seconds: float = 0.0
+  assumed_seconds: float = 0.0
+  matrix_flops: float = 0.0
+  bytes_accessed: float = 0.0
+  temporaries: float = 0.0
+  code: float = 0.0
+  forward_share: float = 1.0
+  again: float = 0.0
+  by_kind: dict[str, float] = dataclasses.field(default_factory=dict)
+  collectives: dict[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
+  unpriced: dict[str, int] = dataclasses.field(default_factory=dict)
+  compiled: bool = True
+
+  @property
+  def matrix_share(self) -> float:
+    """Share of the time in matrix products."""
+    matrix = sum(seconds for kind, seconds in self.by_kind.items() if kind in _MATRIX_KINDS)
+    return matrix / (sum(self.by_kind.values()) or 1.0)
+
+  def under(self, policy: str) -> "PieceCost":
+    """The same call under another policy, by arithmetic."""
+    again = {"none": 0.0, "matmuls": 1.0 - self.matrix_share}.get(policy, 1.0)
+    return dataclasses.replace(self, again=again * self.forward_share)
+
+  def plus(self, other: "PieceCost", weight: float = 1.0) -> "PieceCost":
+    """One after the other, the second `weight` times; the larger of the temporaries."""
+    return PieceCost(
+      **{name: getattr(self, name) + weight * getattr(other, name) for name in _ADDED},
+      temporaries=max(self.temporaries, other.temporaries),
+      forward_share=self.forward_share,
+      again=self.again,
+      by_kind=_added(self.by_kind, other.by_kind, weight),
+      collectives={
+        kind: tuple(
+          a + weight * b
+          for a, b in zip(
+            self.collectives.get(kind, (0.0,) * 4),
+            other.collectives.get(kind, (0.0,) * 4),
+            strict=True,
+          )
+        )
+        for kind in self.collectives | other.collectives
+      },
+      unpriced=_added(self.unpriced, other.unpriced, weight),
+      compiled=self.compiled and other.compiled,
+    )
+
+
+_ADDED = (
+  "seconds",
+  "low_seconds",
+  "high_seconds",
+  "assumed_seconds",
+  "matrix_flops",
+  "bytes_accessed",
+  "code",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """One program to compile: a piece in one direction."""
+
+  call: Call
+  backward: bool
+
+  def lower(self, mesh: jax.sharding.Mesh) -> Any:
+    """The program on the devices of `mesh`."""
+    call = self.call
+    of_parameters, of_arrays, of_result = call.layout
+
+    def placed(like: Any, spec: jax.P) -> jax.ShapeDtypeStruct:
+      sharding = jax.NamedSharding(mesh, spec)
+      return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=sharding)
+
+    args = (
+      list(map(placed, call.parameters, of_parameters)),
+      list(map(placed, call.arrays, of_arrays)),
+    )
+    with jax.set_mesh(mesh):
+      if not self.backward:
+        return jax.jit(call.forward).lower(*args)
+      return jax.jit(call.backward).lower(*args, placed(call.out, of_result))
+
+
+def measure(
+  steps: Steps,
+  mesh: jax.sharding.Mesh,
+  topology: Topology,
+  cache: Cache,
+  jobs: int,
+  progress: Callable[[int, int, str], None],
+) -> tuple[dict[tuple, PieceCost], float]:
+  """The cost of each distinct call, by its key, and the seconds that compiling took.
+
+  Args:
+    steps: of the loss on one cell (`vidjax.planning.quick`).
+    mesh: of that cell.
+    topology: of that cell.
+    cache: of compiled programs.
+    jobs: programs that are compiled side by side.
+    progress: told (programs done, of how many, name of the last one).
+  """
+  distinct = [call for call, _ in steps.distinct.values()]
+  models = _models(steps)
+  chosen = [call for call in distinct if call.compiled and models[call.key] is call]
+  work = [Job(call, backward=True) for call in chosen if call.trained]
+  work += [Job(call, backward=False) for call in chosen if not _is_in_backward(call)]
+  measured: dict[tuple, dict[bool, tuple[PieceCost, float]]] = {}
+  compiling = 0.0
+
+  def run(job: Job) -> tuple[Job, PieceCost, float, float]:
+    compiled = compilation.compile_lowered(job.lower(mesh), topology, cache)
+    if compiled.too_large:
+      # It cannot run, whatever it would take; the memory says so.
+      names = {f"{job.call.kind.__name__}, which does not fit": 1}
+      cost = PieceCost(temporaries=compiled.memory.total, unpriced=names)
+      return job, cost, 0.0, compiled.seconds
+    again = share_of_cycles(compiled.hlo_text, _AGAIN)
+    return job, _priced(compiled, topology), again, compiled.seconds
+
+  pool = concurrent.futures.ThreadPoolExecutor(jobs)  # XLA compiles outside of Python's lock
+  try:
+    running = [pool.submit(run, job) for job in work]
+    for done, future in enumerate(concurrent.futures.as_completed(running), 1):
+      job, cost, again, seconds = future.result()
+      measured.setdefault(job.call.key, {})[job.backward] = cost, again
+      compiling += seconds
+      progress(done, len(work), job.call.kind.__name__)
+  finally:
+    pool.shutdown(wait=False, cancel_futures=True)  # on an interrupt, nobody waits for XLA
+  costs = {call.key: _combined(call, measured[call.key]) for call in chosen}
+  for call in distinct:
+    if not call.compiled:
+      costs[call.key] = small(call, topology, mesh.size)
+    elif call.key not in costs:
+      costs[call.key] = _scaled(call, models[call.key], costs)
+  return costs, compiling
+
+
+def _combined(call: Call, programs: dict[bool, tuple[PieceCost, float]]) -> PieceCost:
+  """Makes a forward and a backward pass, each once, of what was compiled.
+
+  The program of a backward pass holds what the policy runs again; without a policy, the forward
+  pass. Where all is run again, that is the forward pass once more.
+  """
+  if not call.trained:
+    return programs[False][0]
+  backward, again = programs[True]
+  if not call.recomputed:
+    return dataclasses.replace(backward, forward_share=_FORWARD)
+  if _runs_whole_again(call):
+    return dataclasses.replace(backward, forward_share=again, again=again)
+  forward = programs[False][0]
+  once = PieceCost().plus(backward, 1.0 - again).plus(forward)
+  share = forward.seconds / once.seconds if once.seconds else 0.0
+  part = again * backward.seconds / once.seconds if once.seconds else 0.0
+  return dataclasses.replace(once, forward_share=share, again=part)
+
+
+def small(call: Call, topology: Topology, devices: int = 1) -> PieceCost:
+  """Of a layer that is not compiled: the slower of its products and its traffic.
+
+  Forward it reads the input and writes the output; backward it reads both and their gradients for
+  the two products that follow, and it has twice the FLOPs. The devices of a cell share the work.
+  """
+  work = products.count(call) / devices
+  moved = sum(a.size * a.dtype.itemsize for a in (call.x, call.out)) / devices
+  if call.trained:
+    work, moved = 3.0 * work, 3.0 * moved
+  chip = topology.chip
+  low = max(work / chip.peak_flops, moved / chip.hbm_bytes_per_second)
+  seconds = max(
+    work / (_SMALL_MATRIX * chip.peak_flops),
+    moved / (_SMALL_MEMORY * chip.hbm_bytes_per_second),
+  )
+  return PieceCost(
+    seconds=seconds,
+    low_seconds=low,
+    high_seconds=2.0 * seconds,
+    matrix_flops=work,
+    bytes_accessed=moved,
+    temporaries=2.0 * moved / 3.0 if call.trained else moved,
+    by_kind={"small layers": seconds},
+    compiled=False,
+  )
+
+
+def _priced(compiled: compilation.Compiled, topology: Topology) -> PieceCost:
+  cost = pricing.price(compiled.hlo_text, topology)
+  return PieceCost(
+    seconds=cost.seconds,
+    low_seconds=cost.low_seconds,
+    high_seconds=cost.high_seconds,
+    assumed_seconds=cost.assumed_seconds,
+    matrix_flops=cost.matrix_flops,
+    bytes_accessed=cost.bytes_accessed,
+    temporaries=compiled.memory.temporaries,
+    code=compiled.memory.code,
+    by_kind=cost.by_kind,
+    collectives={
+      kind: (c.count, c.bytes, c.seconds, c.exposed_seconds) for kind, c in cost.collectives.items()
+    },
+    unpriced=cost.unpriced,
+  )
+
+
+def share_of_cycles(hlo_text: str, scope: str) -> float:
+  """Share of XLA's cycle counts in instructions that come from a scope of the program."""
+  within, total = 0, 0
+  for line in hlo_text[hlo_text.rindex("\nENTRY ") :].splitlines():
+    found = _CYCLES.search(line)
+    if found:
+      total += int(found[1])
+      within += int(found[1]) * (scope in line)
+  return within / total if total else 0.0
+
+
+def _runs_whole_again(call: Call) -> bool:
+  return call.trained and call.policy in _WHOLE_AGAIN
+
+
+def _is_in_backward(call: Call) -> bool:
+  """Whether the program of the backward pass tells what the forward pass costs."""
+  return call.trained and (not call.recomputed or _runs_whole_again(call))
+
+
+def _models(steps: Steps) -> dict[tuple, Call]:
+  """Key of each call that is worth compiling -> the one that is compiled for it, maybe itself."""
+  weights = {
+    key: (call, count * products.count(call)) for key, (call, count) in steps.distinct.items()
+  }
+  total = sum(weight for _, weight in weights.values())
+  alike: dict[tuple, dict[tuple, list[tuple[float, Call]]]] = {}
+  for call, weight in weights.values():
+    if call.compiled:
+      kind = (call.kind, str(call.x.dtype), call.out.shape[-1], call.policy, call.trained)
+      sizes = alike.setdefault((*kind, len(call.arrays)), {})
+      sizes.setdefault(call.x.shape[:-1], []).append((weight, call))
+  found = {}
+  for sizes in alike.values():
+    best = {size: max(members, key=lambda m: m[0])[1] for size, members in sizes.items()}
+    share = {size: sum(w for w, _ in members) / total for size, members in sizes.items()}
+    largest = max(share, key=lambda size: share[size])
+    for size, members in sizes.items():
+      model = best[size if share[size] >= _OWN_PROGRAM else largest]
+      found |= {call.key: model for _, call in members}
+  return found
+
+
+def _scaled(call: Call, model: Call, costs: dict[tuple, PieceCost]) -> PieceCost:
+  share = products.count(call) / max(products.count(model), 1.0)
+  moved = (call.x.size + call.out.size) / (model.x.size + model.out.size)
+  base = costs[model.key]
+  scaled = PieceCost().plus(base, share)
+  return dataclasses.replace(
+    scaled,
+    temporaries=base.temporaries * moved,
+    code=base.code,
+    forward_share=base.forward_share,
+    again=base.again,
+  )
+
+
+def _added(a: dict[str, Any], b: dict[str, Any], weight: float) -> dict[str, Any]:
+  return {key: a.get(key, 0) + weight * b.get(key, 0) for key in a | b}
