@@ -31,7 +31,7 @@ def text() -> str:
   optimizer = optimizers.make_optimizer(configs.OptimizerConfig())
   mesh = jax.sharding.AbstractMesh(SHAPE, AXES)
   state = steps.abstract_state(
-    lambda: states.create(net.init(jax.random.key(0)), optimizer, trained),
+    lambda: states.create(net.init(jax.random.key(0)), optimizer, trained, (0.9999,)),
     plan.param_shardings(net.roles, net.abstract, mesh),
     mesh,
   )
