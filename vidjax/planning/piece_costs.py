@@ -223,12 +223,13 @@ def small(call: Call, topology: Topology, devices: int = 1) -> PieceCost:
   """Of a layer that is not compiled: the slower of its products and its traffic.
 
   Forward it reads the input and writes the output; backward it reads both and their gradients for
-  the two products that follow, and it has twice the FLOPs. The devices of a cell share the work.
+  the products that follow: two that each have as many FLOPs, one if its weights are frozen. The
+  devices of a cell share the work.
   """
   work = products.count(call) / devices
   moved = sum(a.size * a.dtype.itemsize for a in (call.x, call.out)) / devices
   if call.trained:
-    work, moved = 3.0 * work, 3.0 * moved
+    work, moved = (3.0 if any(call.live) else 2.0) * work, 3.0 * moved
   chip = topology.chip
   low = max(work / chip.peak_flops, moved / chip.hbm_bytes_per_second)
   seconds = max(

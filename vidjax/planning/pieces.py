@@ -8,7 +8,7 @@ A piece that is trained costs a forward pass, and a backward pass that runs it a
 policy says. A frozen encoder costs a forward pass, which compiles in seconds, and is one piece.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 import contextlib
 import dataclasses
 import functools
@@ -68,6 +68,7 @@ class Call:
     policy: of `vidjax.parallel.remat`; None where none is asked for.
     names: its parameters' names in their network.
     network: kind of the frozen encoder that it belongs to; "" for the trained network.
+    live: which of its parameters get gradients.
     layout: PartitionSpecs of its parameters, of its arrays and of the result.
   """
 
@@ -80,6 +81,7 @@ class Call:
   policy: str | None
   names: tuple[str, ...]
   network: str
+  live: tuple[bool, ...]
   layout: tuple[tuple[jax.P, ...], tuple[jax.P, ...], jax.P]
 
   @property
@@ -108,6 +110,7 @@ class Call:
       _signature(self.kwargs),
       self.policy,
       self.trained,
+      self.live,
       self.layout,
     )
 
@@ -151,14 +154,13 @@ class Call:
     The condition's tokens (a tuple among the arguments) come from frozen encoders and get none.
     """
     lone = sum(isinstance(a, jax.ShapeDtypeStruct) for a in self.args)  # arrays outside of tuples
-    live = [i for i, a in enumerate(arrays[:lone]) if jnp.issubdtype(a.dtype, jnp.floating)]
+    floating = [i for i, a in enumerate(arrays[:lone]) if jnp.issubdtype(a.dtype, jnp.floating)]
+    live = [i for i, is_live in enumerate(self.live) if is_live]
 
-    def of_live(values: list, some: list) -> jax.Array:
-      return self.forward(
-        values, [some[live.index(i)] if i in live else a for i, a in enumerate(arrays)]
-      )
+    def of_live(some_values: list, some: list) -> jax.Array:
+      return self.forward(_replaced(values, live, some_values), _replaced(arrays, floating, some))
 
-    y, vjp = jax.vjp(of_live, values, [arrays[i] for i in live])
+    y, vjp = jax.vjp(of_live, [values[i] for i in live], [arrays[i] for i in floating])
     return (None if self.recomputed else y), vjp(dy)
 
   @functools.cache  # noqa: B019  (calls are few, and live as long as what is known of them)
@@ -216,7 +218,7 @@ def record(program: Program) -> Steps:
     owners = {id(value): ("", name) for name, value in params.items()}
     for kind, weights in frozen.items():
       owners |= {id(value): (kind, name) for name, value in weights.items()}
-    with _recording(calls, owners):
+    with _recording(calls, owners, program.trained):
       return _losses(program, params, frozen, batch)
 
   with jax.set_mesh(program.mesh):
@@ -239,7 +241,9 @@ def _losses(
 
 
 @contextlib.contextmanager
-def _recording(calls: list[Call], owners: Mapping[int, tuple[str, str]]) -> Iterator[None]:
+def _recording(
+  calls: list[Call], owners: Mapping[int, tuple[str, str]], trained: Collection[str]
+) -> Iterator[None]:
   """Notes the outermost calls of modules, for the length of the block.
 
   Modules have no hooks: for the length of one trace their classes' `__call__` is another.
@@ -273,6 +277,7 @@ def _recording(calls: list[Call], owners: Mapping[int, tuple[str, str]]) -> Iter
           policies[-1] if policies else None,
           tuple(name for _, name in found),
           network,
+          tuple(not network and name in trained for _, name in found),
           (
             tuple(_spec(leaf[...]) for _, leaf in leaves),
             tuple(map(_spec, filter(_is_array, jax.tree.leaves((args, kwargs))))),
@@ -303,6 +308,13 @@ def _recording(calls: list[Call], owners: Mapping[int, tuple[str, str]]) -> Iter
     remat.run = run
     for kind, call in originals:
       kind.__call__ = call
+
+
+def _replaced(values: list, places: list[int], others: list) -> list:
+  result = list(values)
+  for place, other in zip(places, others, strict=True):
+    result[place] = other
+  return result
 
 
 def _is_array(value: Any) -> bool:
