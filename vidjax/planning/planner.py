@@ -125,7 +125,15 @@ def plan_whole(flag: str, program: programs.Program, site: Site, cache: Cache) -
   if compiled.too_large:
     total = max(memory.total, site.limit + 1)
     hbm = Hbm(site.limit, total, 0, 0, 0)
-    return _plan(flag, program, site, hbm, compile_seconds=compiled.seconds, method=_WHOLE)
+    return _plan(
+      flag,
+      program,
+      site,
+      hbm,
+      model_flops_per_step=float(program.model_flops()),
+      compile_seconds=compiled.seconds,
+      method=_WHOLE,
+    )
   cost = pricing.price(compiled.hlo_text, site.topology)
   exposed = sum(c.exposed_seconds for c in cost.collectives.values())
   return _plan(
@@ -133,6 +141,7 @@ def plan_whole(flag: str, program: programs.Program, site: Site, cache: Cache) -
     program,
     site,
     Hbm(site.limit, memory.total, memory.arguments, memory.temporaries, memory.code),
+    model_flops_per_step=float(program.model_flops()),
     hardware_flops_per_step=cost.matrix_flops * site.topology.device_count,
     bytes_accessed=cost.bytes_accessed,
     collectives={kind: dataclasses.asdict(c) for kind, c in cost.collectives.items()},
@@ -182,6 +191,7 @@ def of_estimate(flag: str, program: programs.Program, site: Site, found: Estimat
     program,
     site,
     hbm,
+    model_flops_per_step=found.model_flops_per_row * program.config.batch_size,
     hardware_flops_per_step=cost.matrix_flops * site.topology.device_count,
     bytes_accessed=cost.bytes_accessed,
     collectives=collectives,
@@ -225,7 +235,6 @@ def _plan(flag: str, program: programs.Program, site: Site, hbm: Hbm, **figures)
     batch_size=config.batch_size,
     remat=_remat_of(config),
     hbm=hbm,
-    model_flops_per_step=float(program.model_flops()),
     peak_flops=topology.chip.peak_flops,
     total_samples=config.total_samples,
     host_decode_cores=0.0,

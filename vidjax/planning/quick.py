@@ -7,6 +7,7 @@ optimizer and data parallelism are arithmetic, and so is memory.
 
 from collections.abc import Callable
 import dataclasses
+import functools
 
 from vidjax import program as programs
 from vidjax.planning import cell as cells
@@ -38,6 +39,11 @@ class Measured:
   costs: dict[tuple, PieceCost]
   compile_seconds: float
 
+  @functools.cached_property
+  def model_flops_per_row(self) -> float:
+    """FLOPs of the model for one row of a batch, as MFU counts them."""
+    return self.cell.program.model_flops() / self.cell.program.config.batch_size
+
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
@@ -51,6 +57,7 @@ class Estimate:
     parts: (what, seconds, how many), by falling seconds.
     arithmetic_seconds: of `cost`, what rests on no compiled piece.
     compile_seconds: of the pieces.
+    model_flops_per_row: of the model, for one row of a batch.
   """
 
   cost: PieceCost
@@ -60,6 +67,7 @@ class Estimate:
   parts: list[tuple[str, float, int]]
   arithmetic_seconds: float
   compile_seconds: float
+  model_flops_per_row: float
 
   @property
   def seconds(self) -> float:
@@ -146,6 +154,7 @@ def assemble(
     parts=sorted(((n, s, c) for n, s, c, _ in parts), key=lambda part: -part[1]),
     arithmetic_seconds=sum(seconds for _, seconds, _, compiled in parts if not compiled),
     compile_seconds=measured.compile_seconds,
+    model_flops_per_row=measured.model_flops_per_row,
   )
 
 

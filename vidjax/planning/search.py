@@ -2,8 +2,8 @@
 
 The blocks are compiled once, for the config as it is; candidates are arithmetic on those: time and
 activations go with the rows of a device, a policy says what is stored and what runs twice, a mesh
-how far the state is sharded. So look at the table for what is promising, and plan that without
-`--search` before believing it.
+how far the state is sharded; what "offload" moves to the host has no price here. So look at the
+table for what is promising, and plan that without `--search` before believing it.
 """
 
 from collections.abc import Iterator, Sequence
