@@ -133,8 +133,8 @@ def test_two_processes_train_as_one(one, two):
 
 
 def test_four_processes_train_as_one(one, tmp_path):
-  end(start(tmp_path / "four", 4, steps=8))
-  assert len(rows(tmp_path / "four")) == 8
+  end(start(tmp_path / "four", 4))
+  assert len(rows(tmp_path / "four")) == STEPS
   assert_same_course(tmp_path / "four", one)
 
 
