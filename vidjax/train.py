@@ -14,6 +14,7 @@ them stops all, after the same step.
 """
 
 import json
+import signal
 import time
 
 from absl import flags
@@ -215,6 +216,7 @@ def define_flags() -> None:
 def main() -> None:
   """The verb: see the module's text."""
   given = flags.FLAGS
+  signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until the profiler listens: it ends no run
   config = configs.load(given.config, command.config_overrides())
   with distributed.joined():
     train(config, given.workdir)
