@@ -66,7 +66,10 @@ def param_spec(role: str, shape: tuple[int, ...], mesh: AnyMesh) -> P:
   """Stored layout of a parameter; replicated if small, or along a dim that does not divide."""
   layout = _LAYOUTS[role]
   entries: list[str | None] = [None] * len(shape)
-  for axis, dim in (("fsdp", layout.fsdp), ("tensor", layout.tensor)):
+  fsdp = layout.fsdp
+  if fsdp is not None and mesh.shape["tensor"] == 1:
+    fsdp = -1  # outputs: the rows of a file in PyTorch's layout, of which a device reads its own
+  for axis, dim in (("fsdp", fsdp), ("tensor", layout.tensor)):
     size = mesh.shape[axis]
     if dim is not None and size > 1 and shape[dim] % size == 0 and math.prod(shape) >= SMALL:
       entries[dim] = axis
