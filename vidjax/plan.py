@@ -47,7 +47,8 @@ def main() -> None:
   else:
     program = planner.describe(config, site)
     console.line(
-      "compiling the step: minutes for a small model, an hour for SVD; --quick is not exact"
+      "compiling the whole step: minutes for a small model, much longer and over 11 GiB for SVD;"
+      " --quick compiles its distinct blocks"
     )
     plan = planner.plan_whole(given.config, program, site, cache)
   _show("plan", None, plan.rows())

@@ -13,7 +13,7 @@ from flax import nnx
 import jax
 import jax.numpy as jnp
 
-from vidjax.nn import attention, params
+from vidjax.nn import params
 from vidjax.nn.attention import Attention
 from vidjax.nn.conv import Conv, TemporalConv
 from vidjax.nn.init import Keys
@@ -301,4 +301,4 @@ class SelfAttention(nnx.Module):
     """Adds what each position reads."""
     batch, frames, height, width, channels = x_BTHWC.shape
     h = self.norm(x_BTHWC).reshape(batch, frames, height * width, channels)
-    return x_BTHWC + attention.over_space(self.attn, h).reshape(x_BTHWC.shape)
+    return x_BTHWC + self.attn(h).reshape(x_BTHWC.shape)

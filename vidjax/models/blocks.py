@@ -93,7 +93,7 @@ class CrossAttention(nnx.Module):
 
   def __call__(self, x_BTSC: jax.Array, context_BLX: jax.Array) -> jax.Array:
     """Adds what the positions read from the tokens of their clip."""
-    return x_BTSC + attention.over_context(self.attn, self.norm(x_BTSC), context_BLX)
+    return x_BTSC + self.attn(self.norm(x_BTSC), context_BLX)
 
 
 class TransformerBlock(nnx.Module):
@@ -133,8 +133,8 @@ class TransformerBlock(nnx.Module):
     """`contexts` has one entry for each cross-attention."""
     if self.ff_in is not None and self.norm_in is not None:
       x_BTSC += self.ff_in(self.norm_in(x_BTSC))
-    attend = attention.over_time if self.temporal else attention.over_space
-    x_BTSC += attend(self.attn1, self.norm1(x_BTSC))
+    h_BTSC = self.norm1(x_BTSC)
+    x_BTSC += attention.over_time(self.attn1, h_BTSC) if self.temporal else self.attn1(h_BTSC)
     for cross, context_BLX in zip(self.cross, contexts, strict=True):
       x_BTSC = cross(x_BTSC, context_BLX)
     return x_BTSC + self.ff(self.norm3(x_BTSC))

@@ -88,16 +88,6 @@ def _attend(q_ALND: jax.Array, k_AMND: jax.Array, v_AMND: jax.Array, *, causal: 
   return remat.named(y_ALND, remat.ATTENTION)
 
 
-def over_space(attention: Attention, x_BTSC: jax.Array) -> jax.Array:
-  """Each frame attends to its own positions."""
-  return attention(x_BTSC)
-
-
 def over_time(attention: Attention, x_BTSC: jax.Array) -> jax.Array:
   """Each position attends to itself in all frames."""
   return attention(x_BTSC.swapaxes(1, 2)).swapaxes(1, 2)
-
-
-def over_context(attention: Attention, x_BTSC: jax.Array, context_BLX: jax.Array) -> jax.Array:
-  """All positions of all frames attend to the tokens of their clip."""
-  return attention(x_BTSC, context_BLX)

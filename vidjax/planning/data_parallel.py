@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from vidjax.planning import collectives
 from vidjax.planning.pieces import Call, Steps
+from vidjax.planning.pricing import HBM_EFFICIENCY
 from vidjax.planning.topology import Topology
 from vidjax.program import Program
 
@@ -22,7 +23,6 @@ from vidjax.program import Program
 # compiled for v5e:2x2 and v5e:4x4, show: 0.45 and 0.37. The other number is judgement.
 _HIDING, _NEVER_HIDDEN = 0.8, 0.4
 _GRADIENTS = 3  # how often gradients are read: for the norm, clipped, and by the optimizer
-_MEMORY = 0.85  # of HBM's peak that such a loop reaches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,7 @@ def update_seconds(program: Program, topology: Topology) -> float:
   live |= {name: p for name, p in state.params.items() if name in program.trained}
   changed = sum(map(_local_bytes, jax.tree.leaves((live, state.opt_state, state.ema))))
   moved = 2 * changed + _GRADIENTS * sum(map(_local_bytes, live.values()))
-  return moved / (_MEMORY * topology.chip.hbm_bytes_per_second)
+  return moved / (HBM_EFFICIENCY * topology.chip.hbm_bytes_per_second)
 
 
 def argument_bytes(program: Program, steps: Steps) -> float:

@@ -21,7 +21,7 @@ from vidjax.planning.topology import Topology
 
 # What a layer that is not compiled reaches of its chip's peaks: of the matrix unit, where compiled
 # convolutions of these shapes do 0.5 to 0.75, and of HBM. Judgement; such layers are a few percent.
-_SMALL_MATRIX, _SMALL_MEMORY = 0.6, 0.85
+_SMALL_MATRIX = 0.6
 # A resolution with a smaller share of the step's FLOPs has no program of its own.
 _OWN_PROGRAM = 0.05
 # Policies that run all of a block again, and how XLA's names show it.
@@ -234,7 +234,7 @@ def small(call: Call, topology: Topology, devices: int = 1) -> PieceCost:
   low = max(work / chip.peak_flops, moved / chip.hbm_bytes_per_second)
   seconds = max(
     work / (_SMALL_MATRIX * chip.peak_flops),
-    moved / (_SMALL_MEMORY * chip.hbm_bytes_per_second),
+    moved / (pricing.HBM_EFFICIENCY * chip.hbm_bytes_per_second),
   )
   return PieceCost(
     seconds=seconds,

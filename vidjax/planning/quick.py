@@ -1,4 +1,4 @@
-"""A plan from the distinct pieces of the step: minutes instead of the better part of an hour.
+"""A plan from the distinct pieces of the step, which compile in minutes where the whole does not.
 
 Each distinct piece (`vidjax.planning.pieces`) is compiled for one cell of the mesh and priced from
 its HLO as a whole program would be; counts make the step of them. What lies between pieces, the
@@ -17,9 +17,9 @@ from vidjax.planning.compilation import Cache
 from vidjax.planning.data_parallel import Traffic
 from vidjax.planning.piece_costs import PieceCost
 from vidjax.planning.pieces import Steps
+from vidjax.planning.pricing import HBM_EFFICIENCY
 from vidjax.planning.topology import Topology
 
-_MEMORY = 0.85  # of HBM's peak that copying reaches
 _CONCATENATED = 4  # skips joined on the way up: read, written, and both for their gradients
 
 
@@ -136,7 +136,9 @@ def assemble(
     ("skips joined", times * share * _joined_seconds(steps, topology)),
     ("optimizer and moving average", data_parallel.update_seconds(program, topology)),
   ):
-    more = PieceCost(seconds, seconds * _MEMORY, seconds / _MEMORY, by_kind={"arithmetic": seconds})
+    more = PieceCost(
+      seconds, seconds * HBM_EFFICIENCY, seconds / HBM_EFFICIENCY, by_kind={"arithmetic": seconds}
+    )
     total = total.plus(more)
     parts.append((name, seconds, 1, False))
   code = sum(costs[key].code * count for key, (_, count) in steps.distinct.items())
@@ -169,7 +171,7 @@ def _joined_seconds(steps: Steps, topology: Topology) -> float:
       before = call
     elif call.trained:
       before = call
-  return _CONCATENATED * moved / (_MEMORY * topology.chip.hbm_bytes_per_second)
+  return _CONCATENATED * moved / (HBM_EFFICIENCY * topology.chip.hbm_bytes_per_second)
 
 
 def _fullest(

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidjax.nn.attention import Attention, over_context, over_space, over_time
+from vidjax.nn.attention import Attention, over_time
 from vidjax.nn.conv import Conv, TemporalConv
 from vidjax.nn.embed import sinusoid
 from vidjax.nn.init import Keys
@@ -94,13 +94,13 @@ def test_attention_mixes_what_it_should(rngs):
 
   expected = np.zeros((2, 3, 4), bool)
   expected[0, 1] = True
-  np.testing.assert_array_equal(affected(lambda x: over_space(attention, x)), expected)
+  np.testing.assert_array_equal(affected(lambda x: attention(x)), expected)
   expected = np.zeros((2, 3, 4), bool)
   expected[0, :, 2] = True
   np.testing.assert_array_equal(affected(lambda x: over_time(attention, x)), expected)
   expected = np.zeros((2, 3, 4), bool)
   expected[0, 1, 2] = True
-  np.testing.assert_array_equal(affected(lambda x: over_context(cross, x, context)), expected)
+  np.testing.assert_array_equal(affected(lambda x: cross(x, context)), expected)
 
 
 def test_causal_attention_reads_no_later_token(rngs):
