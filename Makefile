@@ -7,6 +7,8 @@ RUN ?= runs/demo
 VIDEOS ?=
 # Test files run side by side, each whole in one process: its fixtures are made once.
 JOBS ?= 2
+# A process that dies ends the run, with its report; in its place nothing would end at all.
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --max-worker-restart=0
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint format lock clean
@@ -18,10 +20,10 @@ demo: $(VENV)/.installed ## The whole job on real video (VIDEOS=DIR for your own
 	@$(BIN)/python -m demo.run --run "$(RUN)" --videos "$(VIDEOS)"
 
 test: $(VENV)/.installed-dev ## The fast tests
-	$(BIN)/python -m pytest -m "not slow" -n $(JOBS) --dist loadfile $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: $(VENV)/.installed-dev ## All tests, the slow ones included
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --durations=25 $(ARGS)
+	$(PYTEST) --durations=25 $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Formatting, lint rules and types
 	$(BIN)/ruff format --check .

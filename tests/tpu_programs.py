@@ -9,6 +9,8 @@ import jax
 from jax.experimental import topologies
 import pytest
 
+from vidjax import compiling
+
 _ALONE = {  # libtpu looks for the machine that it runs on, and for other processes
   "TPU_SKIP_MDS_QUERY": "1",
   "TPU_WORKER_HOSTNAMES": "localhost",
@@ -36,4 +38,6 @@ def compiled(function: Any, *args: Any) -> Any:
   def on_chip(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
 
-  return jax.jit(function).lower(*jax.tree.map(on_chip, args)).compile()
+  lowered = jax.jit(function).lower(*jax.tree.map(on_chip, args))
+  with compiling.without_cache():
+    return lowered.compile()

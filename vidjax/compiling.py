@@ -102,6 +102,23 @@ def use_cache(folder: str) -> None:
 
 
 @contextlib.contextmanager
+def without_cache() -> Iterator[None]:
+  """A context in which JAX keeps no compiled programs and looks for none, in any thread.
+
+  It writes those for devices that are not here, but cannot read them: a warning for each, and none
+  is found. `vidjax plan` has a cache of its own.
+  """
+  before = jax.config.jax_enable_compilation_cache
+  jax.config.update("jax_enable_compilation_cache", False)
+  compilation_cache.reset_cache()  # the first program decides whether the cache is used at all
+  try:
+    yield
+  finally:
+    jax.config.update("jax_enable_compilation_cache", before)
+    compilation_cache.reset_cache()
+
+
+@contextlib.contextmanager
 def _cache_use() -> Iterator[Callable[[], str]]:
   """Gives a function that says how the cache served the block: "hit", "miss" or "off"."""
   events = set()

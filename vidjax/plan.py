@@ -17,7 +17,7 @@ from rich import console as rich_console
 from rich import table as rich_table
 from rich import text as rich_text
 
-from vidjax import command, storage
+from vidjax import command, compiling, storage
 from vidjax.observe import console
 from vidjax.planning import planner, search
 from vidjax.planning import topology as topologies
@@ -25,6 +25,7 @@ from vidjax.planning.compilation import Cache
 from vidjax.planning.figures import Plan
 
 
+@compiling.without_cache()
 def main() -> None:
   """The verb: see the module's text."""
   given = flags.FLAGS

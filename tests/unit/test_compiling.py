@@ -127,3 +127,14 @@ def test_compilation_is_a_phase_of_its_own(tmp_path):
     compiled.of(batch(4))
   line = storage.read_text(storage.Path(tmp_path) / "goodput.jsonl")
   assert '"compile"' in line
+
+
+def test_without_the_cache_nothing_is_kept_and_afterwards_it_is_there_again(
+  steps, tmp_path, settings
+):
+  compiling.use_cache(str(tmp_path / "cache"))
+  with compiling.without_cache():
+    steps()[1].of(batch(4))
+  jax.clear_caches()
+  steps()[1].of(batch(4))
+  assert [program["compile_cache"] for program in programs(tmp_path)] == ["off", "miss"]
