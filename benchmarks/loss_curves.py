@@ -54,7 +54,7 @@ def config_of(way: Way) -> configs.TrainConfig:
   """
   keys = ["encoders.vae=random:tiny", "data.path=none", "data.kind=latents"]
   config = configs.load("configs/svd/video_lowres.py:tiny", keys)
-  overrides = {"in_channels": 8, "block_out_channels": (64,), "num_attention_heads": (4,)}
+  overrides = {"in_channels": 8, "block_out_channels": (32,), "num_attention_heads": (4,)}
   overrides |= {"layers_per_block": (1,), "transformer_layers_per_block": (1,)}
   overrides |= {"attention": (False,), "remat": (way.remat,)}
   return dataclasses.replace(

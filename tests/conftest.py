@@ -3,6 +3,8 @@
 Eight CPU devices, no implicit dtype or rank promotion, warnings are errors (pyproject.toml).
 """
 
+from collections.abc import Iterator
+import gc
 import os
 import pathlib
 
@@ -25,6 +27,20 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 if not flags.FLAGS.is_parsed():
   flags.FLAGS.mark_as_parsed()  # grain asks for a flag
+
+
+# Mappings of memory that a process may have before its programs are dropped; Linux ends it at
+# 65530, a compiled program takes dozens, and JAX keeps all.
+_MOST_MAPPINGS = 30_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_do_not_pile_up() -> Iterator[None]:
+  yield
+  maps = pathlib.Path("/proc/self/maps")
+  if maps.exists() and maps.read_bytes().count(b"\n") > _MOST_MAPPINGS:
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,8 @@ from vidjax import storage
 from vidjax.observe import console, run_info
 from vidjax.program import Program
 
+_CACHE_ON = "jax_enable_compilation_cache"
+
 
 @dataclasses.dataclass(frozen=True)
 class CompiledStep:
@@ -108,13 +110,13 @@ def without_cache() -> Iterator[None]:
   It writes those for devices that are not here, but cannot read them: a warning for each, and none
   is found. `vidjax plan` has a cache of its own.
   """
-  before = jax.config.jax_enable_compilation_cache
-  jax.config.update("jax_enable_compilation_cache", False)
+  before = getattr(jax.config, _CACHE_ON)
+  jax.config.update(_CACHE_ON, False)
   compilation_cache.reset_cache()  # the first program decides whether the cache is used at all
   try:
     yield
   finally:
-    jax.config.update("jax_enable_compilation_cache", before)
+    jax.config.update(_CACHE_ON, before)
     compilation_cache.reset_cache()
 
 

@@ -6,7 +6,7 @@ is L1 + KL: without the adversarial and perceptual terms, fine texture stays sof
 Command:   vidjax train --config=configs/autoencoder/kl.py --workdir=gs://BUCKET/autoencoder \
              --config.data.path=gs://BUCKET/shards
            then `vidjax export --model=... --out=DIR`, which is what `encoders.vae` takes.
-Hardware:  v5p:2x2x2 (8 chips) at batch 192. Expected hours and metric: not measured yet.
+Hardware:  v5p:2x4x4 (32 chips) at batch 192. Expected hours and metric: not measured yet.
 Variants:  tiny   an f8 autoencoder with eight channels, two CPU cores, 64x96.
 """
 

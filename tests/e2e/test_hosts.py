@@ -29,9 +29,12 @@ ARGUMENTS = (
   "--config.batch_size=8",
   "--config.log_every_steps=1",
   "--config.checkpoint.every_steps=10",
-  # One wide layer, so that something is stored in parts; little else, for it is compiled often.
-  "--config.model.overrides.block_out_channels=(32,96)",
-  "--config.model.overrides.attention=(False,False)",
+  # One level, just wide enough that something is stored in parts: it is compiled often.
+  "--config.model.overrides.block_out_channels=(96,)",
+  "--config.model.overrides.attention=(False,)",
+  "--config.model.overrides.layers_per_block=(1,)",
+  "--config.model.overrides.transformer_layers_per_block=(1,)",
+  "--config.model.overrides.num_attention_heads=(4,)",
   # Sums of another order must not grow to another course: no larger steps.
   "--config.optimizer.learning_rate=1e-5",
   "--config.optimizer.warmup_samples=0",

@@ -90,14 +90,14 @@ def test_video_unet(record, save, faint):
   their_weights = dict(model.named_parameters())
   pairs = layout.unet_table(config).pairs(params)
   assert set(pairs.values()) == their_weights.keys()
-  # Sums that cancel, as the gradient of a mix factor does, are as exact as their terms.
+  # Sums that cancel, as the gradient of a mix factor does, are as exact as their terms: to 3e-7.
   largest = max(float(weight.grad.abs().max()) for weight in their_weights.values())
   for name, gradient in gradients.items():
     wanted = their_weights[pairs[name]].grad
     assert wanted is not None, name
     wanted = names.from_torch(name, wanted.numpy(), gradient.shape)
     record.check(
-      f"model: gradients of the video UNet{suffix}", gradient, wanted, GRADIENT, 1e-4 * largest
+      f"model: gradients of the video UNet{suffix}", gradient, wanted, GRADIENT, 3e-4 * largest
     )
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from vidjax.nn.params import Params
-from vidjax.parallel.plan import SMALL
+from vidjax.parallel import plan
 
 # Rows of one matrix each, so that "is a matrix", which decides about weight decay, stays readable
 # from the number of dims.
@@ -76,7 +76,7 @@ def stretches(
 
 
 def _split(params: Mapping[str, Any]) -> tuple[list[str], list[str], list[str]]:
-  small = [name for name in sorted(params) if params[name].size < SMALL]
-  large = [name for name in sorted(params) if params[name].size >= SMALL]
+  small = [name for name in sorted(params) if params[name].size < plan.SMALL]
+  large = [name for name in sorted(params) if params[name].size >= plan.SMALL]
   vectors = [name for name in small if params[name].ndim < 2]
   return large, vectors, [name for name in small if params[name].ndim >= 2]

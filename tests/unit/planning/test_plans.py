@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -20,6 +21,7 @@ from vidjax.planning import (
   planner,
   pricing,
   quick,
+  search,
   topology,
 )
 
@@ -30,7 +32,7 @@ pytestmark = pytest.mark.skipif(
 
 # Each config of a training run, on the slice that its header names.
 NATURAL = {
-  "autoencoder/kl": "v5p:2x2x2",
+  "autoencoder/kl": "v5p:2x4x4",
   "svd/image": "v5p:4x4x4",
   "svd/image_to_video": "v5p:4x8x8",
   "svd/interpolation": "v5p:4x4x4",
@@ -61,13 +63,33 @@ def test_every_training_config_has_a_topology(repo_root):
   assert files == set(NATURAL)
 
 
+@pytest.fixture(scope="module")
+def compiled_blocks(tmp_path_factory) -> compilation.Cache:
+  """What the plans of this file share: many blocks of the tiny configs are the same."""
+  return compilation.Cache(tmp_path_factory.mktemp("plan"))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["", ":tiny"])
 @pytest.mark.parametrize("name", NATURAL)
-def test_every_config_can_be_planned_for(name, variant):
-  """With arithmetic in place of compiled blocks, which takes seconds instead of minutes."""
-  where = topology.parse("v5e:1x1" if variant else NATURAL[name])
-  config, _ = planner.load(f"configs/{name}.py{variant}", [])
+def test_every_config_has_a_quick_plan(name, compiled_blocks):
+  """In its tiny variant: the blocks of the others take minutes."""
+  flag, site = f"configs/{name}.py:tiny", planner.site_of(topology.parse("v5e:1x1"))
+  config, _ = planner.load(flag, [])
+  content = search.Estimator(flag, site, compiled_blocks, 2)(config).to_json()
+  json.dumps(content, allow_nan=False)
+  assert content["fits"]
+  assert content["unpriced"] == {}
+  assert content["compile_seconds"] > 0
+  assert content["hardware_flops_per_step"] >= 0.9 * content["model_flops_per_step"] > 0
+  assert content["step_seconds_low"] <= content["step_seconds"] <= content["step_seconds_high"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NATURAL)
+def test_every_config_fits_its_slice_by_arithmetic(name):
+  """At its own width, with arithmetic in place of compiled blocks."""
+  where = topology.parse(NATURAL[name])
+  config, _ = planner.load(f"configs/{name}.py", [])
   site = planner.Site(where, list(compilation.devices_of(where)), where.chip.hbm_bytes)
   program = planner.describe(config, site)
   of_cell = cell.make(config, program.mesh, where)
@@ -76,7 +98,7 @@ def test_every_config_can_be_planned_for(name, variant):
   costs = {key: piece_costs.small(call, where) for key, (call, _) in steps.distinct.items()}
   plan = planner.of_measured(name, program, site, quick.Measured(of_cell, steps, costs, 0.0))
   content = plan.to_json()
-  json.dumps(content, allow_nan=False)
+  assert content["fits"]
   assert content["hardware_flops_per_step"] >= 0.9 * content["model_flops_per_step"] > 0
   assert content["clips_per_second"] > 0
   assert 0 < content["hbm"]["arguments"] < content["hbm"]["total"]
@@ -127,6 +149,21 @@ def test_the_documented_command_and_its_cache(repo_root, tmp_path):
   assert (
     storage.read_json(tmp_path / "plan.json") == first
   )  # compile_seconds included: it was found
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_is_refused_with_the_largest_batch_that_does(repo_root, tmp_path):
+  command = [
+    *(sys.executable, "-m", "vidjax.plan", f"--config={programs.FLAG}", "--topology=v5e:1x1"),
+    *("--config.batch_size=2048", "--config.encoders.vae=random:tiny", "--quick"),
+    f"--cache={tmp_path}",
+  ]
+  done = _run(command, repo_root)
+  assert done.returncode == 2
+  assert "DOES NOT FIT" in done.stdout
+  found = re.search(r"batch_size=2048 on 1 devices .* batch_size=(\d+) is the largest", done.stderr)
+  assert found is not None, done.stderr
+  assert 256 <= int(found[1]) <= 1024  # it needs four times what there is
 
 
 @pytest.mark.parametrize(
