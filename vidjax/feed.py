@@ -39,7 +39,12 @@ class Feed(Iterator[Fed]):
 
   def __init__(self, batches: BatchIterator, sharding: jax.sharding.Sharding):
     self._batches, self._sharding = batches, sharding
-    self._ready: queue.Queue[Fed | BaseException] = queue.Queue(maxsize=_AHEAD - 1)
+    # No `queue.Queue`: its lock may be held by a thread that has no core just then, and the loop
+    # would wait for that although a batch is there.
+    self._ready: queue.SimpleQueue[Fed | BaseException] = queue.SimpleQueue()
+    self._places: queue.SimpleQueue[None] = queue.SimpleQueue()  # free ones among those that wait
+    for _ in range(_AHEAD - 1):
+      self._places.put(None)
     self._closed = threading.Event()
     self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
     self._thread.start()
@@ -52,8 +57,9 @@ class Feed(Iterator[Fed]):
     """
     fed = self._ready.get()
     if isinstance(fed, BaseException):
-      self._put(fed)  # for whoever asks again
+      self._ready.put(fed)  # for whoever asks again
       raise fed
+    self._places.put(None)
     return fed
 
   def close(self) -> None:
@@ -81,9 +87,10 @@ class Feed(Iterator[Fed]):
   def _put(self, fed: Fed | BaseException) -> None:
     while not self._closed.is_set():
       try:
-        return self._ready.put(fed, timeout=0.2)
-      except queue.Full:
-        pass
+        self._places.get(timeout=0.2)
+      except queue.Empty:
+        continue
+      return self._ready.put(fed)
 
   def _place(self, batch: dict[str, Any]) -> Fed:
     arrays, notes = {}, {}
