@@ -1,6 +1,6 @@
 """What the training loop adds to the compiled step: its own work, and waiting for data.
 
-  JAX_PLATFORMS=cpu python -m benchmarks.loop_overhead --work=DIR
+  JAX_PLATFORMS=cpu python -m benchmarks.loop_overhead --work=DIR [--elsewhere_ms=50]
 
 Caches the latents of procedural clips in --work (kept for the next run), then runs
 `vidjax.train.train` on them. After each --steps steps of the loop, when they have ended, as many
@@ -8,12 +8,17 @@ calls of the same program are timed back to back on one batch that stays on the 
 not the loop's. Both wait for the step before the last but one, and in both the last step ends
 within the time. Neighbours in time are compared: a machine that is busy is so for both.
 
+A CPU is its own device, so the step takes the cores that the loop and the loader need. With
+--elsewhere_ms, a program that waits so long stands in for the step, as if that ran on a device
+apart; all else is the same.
+
 Latents, since decoding would take the step's own cores on a machine that is its own device: this is
 about the loop, not about what data cost (`benchmarks.data_input`). While the bare calls run, the
 loader fills what it makes ahead, a few batches of the --steps that the loop then takes.
 """
 
 import collections
+import dataclasses
 import itertools
 import os
 import statistics
@@ -23,6 +28,7 @@ from unittest import mock
 
 from absl import app, flags
 import jax
+import numpy as np
 
 from vidjax import cache_latents, compiling, feed, program, storage, train
 from vidjax import config as configs
@@ -36,6 +42,8 @@ _WORK = flags.DEFINE_string("work", None, "Folder for latents and the run.", req
 _PAIRS = flags.DEFINE_integer("pairs", 25, "Timings of each.")
 _STEPS = flags.DEFINE_integer("steps", 20, "Steps of a timing.")
 _BATCH = flags.DEFINE_integer("batch", 2, "Clips of a step; sets how long it takes.")
+
+_ELSEWHERE = flags.DEFINE_float("elsewhere_ms", 0.0, "Time of a step that takes no core.")
 
 
 def settings() -> configs.TrainConfig:
@@ -57,6 +65,19 @@ def settings() -> configs.TrainConfig:
   return configs.load(tiny, [*overrides, "data.kind=latents", f"data.path={folder}"])
 
 
+@jax.jit
+def waiting(state: Any, metrics: Any) -> Any:
+  """Stands in for a step: the same results, after a while in which no core is busy."""
+
+  def wait(step: np.ndarray) -> np.ndarray:
+    time.sleep(_ELSEWHERE.value / 1e3)
+    return step
+
+  step = jax.pure_callback(wait, state.step, state.step)
+  state = dataclasses.replace(state, step=step)  # so that one waits for the one before
+  return state, jax.tree.map(lambda value: value + (step * 0).astype(value.dtype), metrics)
+
+
 class Pairs:
   """Times the loop from within, and the bare step in its pauses."""
 
@@ -65,6 +86,7 @@ class Pairs:
     self.loop: list[float] = []  # seconds of a step
     self.bare: list[float] = []
     self._calls, self._began = 0, 0.0
+    self._metrics: Any = None
     with jax.set_mesh(mesh):
       described = program.make(config, mesh)
       self._frozen, self._state = described.load_frozen(), described.fresh()
@@ -81,6 +103,11 @@ class Pairs:
 
   def around(self, step: compiling.CompiledStep) -> compiling.CompiledStep:
     """The step of the loop, with pauses."""
+    if _ELSEWHERE.value and self._metrics is None:
+      self._state, self._metrics = step.call(self._state, self._frozen, self._batch)
+    if _ELSEWHERE.value:
+      metrics = self._metrics
+      step = compiling.CompiledStep(lambda state, _, __: waiting(state, metrics), step.model_flops)
 
     def call(state: Any, frozen: Any, batch: Any) -> Any:
       if self._calls % _STEPS.value == 0:
@@ -119,7 +146,7 @@ def main(_: list[str]) -> None:
   loops, bares = pairs.loop[2:], pairs.bare[1:]
   beside = [(a + b) / 2 for a, b in itertools.pairwise(bares)]
   ratios = [loop / of for loop, of in zip(loops, beside, strict=True)]
-  waits = [row["data_wait_seconds"] / statistics.median(loops) for row in rows]
+  waits = [row["data_wait_seconds"] / statistics.median(loops) for row in rows]  # of ten steps
   print(f"\nload average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n")
   print("| | median | quartiles |\n|---|---|---|")
   for name, values, factor, digits in (

@@ -4,11 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tests import hlo_products
+from benchmarks import flops as flops_of_stages
 from tests.models import describe
-from vidjax import config as configs
-from vidjax import denoising
-from vidjax.diffusion import noise
 from vidjax.flops import rates, step_flops
 from vidjax.models.unet import PRESETS
 from vidjax.nn.attention import Attention
@@ -145,31 +142,9 @@ def test_svd_has_the_flops_that_are_known_of_it(size, teraflops):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("trained", flops_of_stages.TRAINED)
 @pytest.mark.parametrize("stage", ["video_lowres", "video_highres"])
-def test_a_training_step_has_the_flops_of_its_compiled_program(stage, repo_root):
+def test_a_training_step_has_the_flops_of_its_compiled_program(stage, trained):
   """Encoders, condition, UNet and gradient of SVD's stages in CPU size."""
-  config = configs.load(
-    f"{repo_root}/configs/svd/{stage}.py:tiny", ["data.path=none", "encoders.vae=random:tiny"]
-  )
-  task = denoising.make_task(config)
-  size = config.batch_size, config.data.num_frames, config.data.height, config.data.width
-  batch = {
-    "video_BTHWC": of(*size, 3, dtype=jnp.uint8),
-    "motion_score_B": of(size[0]),
-    "fps_B": of(size[0]),
-    "sample_index_B": of(size[0], dtype=jnp.uint32),
-  }
-  if config.encoders.text:
-    batch["tokens_BL"] = of(size[0], 64, dtype=jnp.int32)
-
-  def loss(live, fixed, frozen, batch):
-    keys_B = noise.sample_keys(0, batch["sample_index_B"])
-    return task.loss({**live, **fixed}, frozen, batch, keys_B)
-
-  for pattern in ("", "up_blocks"):  # all are trained, or some
-    live = {name: leaf for name, leaf in task.network.abstract.items() if pattern in name}
-    fixed = {name: leaf for name, leaf in task.network.abstract.items() if name not in live}
-    frozen = {kind: encoder.network.abstract for kind, encoder in task.frozen.encoders.items()}
-    args = live, fixed, frozen, batch
-    program = jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(*args).compile()
-    assert step_flops(loss, *args).total == pytest.approx(hlo_products.flops(program), rel=0.03)
+  model, program = flops_of_stages.count(stage, trained)
+  assert model == pytest.approx(program, rel=0.03)
