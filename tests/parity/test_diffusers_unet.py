@@ -81,7 +81,9 @@ def test_video_unet(record, save, faint):
   config, params = layout.load_unet(save(model, [record.seed, 0], faint))
   inputs = video_inputs(record.seed, faint)
   cotangent = draw([record.seed, 5], B, T, H, W, 4)
-  theirs = run_theirs(model, *inputs)
+  # In float64, so that what is left is our rounding and not that of both.
+  exact = [np.asarray(x, np.float64) for x in (inputs[0], inputs[1], inputs[2][0], inputs[3])]
+  theirs = run_theirs(model.double(), *exact[:2], exact[2:3], exact[3])
   (torch.tensor(cotangent) * theirs.movedim(-3, -1)).sum().backward()
 
   ours, gradients = with_gradients(config)(params, cotangent, *inputs)
@@ -90,14 +92,15 @@ def test_video_unet(record, save, faint):
   their_weights = dict(model.named_parameters())
   pairs = layout.unet_table(config).pairs(params)
   assert set(pairs.values()) == their_weights.keys()
-  # Sums that cancel, as the gradient of a mix factor does, are as exact as their terms: to 3e-7.
+  # Sums that cancel, as the gradient of a mix factor does, are as exact as their terms, to 3e-7 of
+  # the largest; all others to a tenth of the usual bound, since the reference does not round.
   largest = max(float(weight.grad.abs().max()) for weight in their_weights.values())
   for name, gradient in gradients.items():
     wanted = their_weights[pairs[name]].grad
     assert wanted is not None, name
     wanted = names.from_torch(name, wanted.numpy(), gradient.shape)
     record.check(
-      f"model: gradients of the video UNet{suffix}", gradient, wanted, GRADIENT, 3e-4 * largest
+      f"model: gradients of the video UNet{suffix}", gradient, wanted, GRADIENT / 10, 3e-3 * largest
     )
 
 
