@@ -269,6 +269,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       return 200, b"", {"Location": location}
     upload = query["upload_id"]
     bucket, name, content = self.store.uploads[upload]
+    if self.command == "DELETE":  # given up: no object comes of it
+      del self.store.uploads[upload]
+      raise _Refused(499)
     span = self.headers.get("Content-Range", "")
     content += body
     self.store.uploads[upload] = (bucket, name, content)

@@ -79,7 +79,6 @@ def test_a_folder_marked_read_only(root):
     os.chmod(root, 0o755)
 
 
-@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # gcsfs does
 def test_large_file_and_seeking(root):
   content = os.urandom(7 << 20)
   storage.write_bytes(root / "x", content)
@@ -156,6 +155,19 @@ def test_upload_survives_a_busy_store():
     store.fail_next(1)
     storage.write_text("gs://bucket/x", "1")
     assert storage.read_text("gs://bucket/x") == "1"
+
+
+def test_large_upload_that_fails_leaves_nothing(monkeypatch):
+  from gcsfs import core
+
+  def lost(*_args, **_kwargs):
+    raise RuntimeError("the line is cut")
+
+  monkeypatch.setattr(core, "upload_chunk", lost)
+  with object_store.serve() as store, store.environment():
+    with pytest.raises(Exception, match=r"the line is cut|499"):
+      storage.write_bytes("gs://bucket/x", bytes(6 << 20))
+    assert store.names("bucket") == []
 
 
 def test_missing(root):

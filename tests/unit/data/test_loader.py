@@ -90,7 +90,6 @@ def test_too_many_bad_clips_end_the_run_with_their_names(tmp_path, records):
   assert e.value.exit_code == 3
 
 
-@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # gcsfs does
 def test_shards_in_an_object_store_give_the_same_stream(dataset, tmp_path, monkeypatch):
   monkeypatch.setenv("VIDJAX_CACHE", str(tmp_path / "cache"))
   local = clip_shards.config(dataset)
