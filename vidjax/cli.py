@@ -18,6 +18,7 @@ VERBS = {
     "a config on a TPU topology -> memory, speed and days, before it is rented",
   ),
   "train": ("vidjax.train", "one training stage, resumable"),
+  "replay": ("vidjax.replay", "a step that went wrong, again -> data, numerics or hardware"),
   "sample": ("vidjax.sample", "a model -> video files"),
   "evaluate": ("vidjax.evaluate", "a model or features -> metrics with intervals"),
   "export": ("vidjax.export", "a model -> a directory that PyTorch loads"),

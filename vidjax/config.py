@@ -123,6 +123,40 @@ class CheckpointConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class GuardConfig:
+  """Which steps are skipped (`vidjax.optim.guard`), and what follows (`vidjax.recovery`)."""
+
+  spike_sigmas: float = 8.0  # deviations above the mean that are a spike; 0: none is
+  window: int = 100  # steps over which means are taken, and skipped steps are counted
+  max_skips: int = 10  # skipped steps within `window` that are borne; with one more, it goes back
+  max_rollbacks: int = 3  # to the same checkpoint; then the run gives up
+
+  def __post_init__(self) -> None:
+    for key in ("spike_sigmas", "max_skips", "max_rollbacks"):
+      if getattr(self, key) < 0:
+        raise ValueError(f"config key 'guard.{key}' must not be negative")
+    _check_positive("guard.window", self.window)
+
+
+@dataclasses.dataclass(frozen=True)
+class DeadlinesConfig:
+  """Seconds until what hangs is ended with exit code 6 (`vidjax.observe.watchdog`); 0: never."""
+
+  step: float = 900.0  # from one step to the next
+  data: float = 1800.0  # a batch; longer than the loader's own attempts (data.timeout_s) together
+  compile: float = 7200.0
+  save: float = 1800.0
+  restore: float = 3600.0
+  barrier: float = 600.0  # until the slowest process is there
+  grace: float = 25.0  # from the first SIGTERM to the end, the state saved or not
+
+  def __post_init__(self) -> None:
+    for field in dataclasses.fields(self):
+      if getattr(self, field.name) < 0:
+        raise ValueError(f"config key 'deadlines.{field.name}' must not be negative")
+
+
+@dataclasses.dataclass(frozen=True)
 class ProfileConfig:
   """Which steps are traced (`vidjax.observe.profiler`), beside those that a person asks for."""
 
@@ -160,6 +194,8 @@ class TrainConfig:
   optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
   checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
   mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+  guard: GuardConfig = dataclasses.field(default_factory=GuardConfig)
+  deadlines: DeadlinesConfig = dataclasses.field(default_factory=DeadlinesConfig)
   profile: ProfileConfig = dataclasses.field(default_factory=ProfileConfig)
   wandb: WandbConfig = dataclasses.field(default_factory=WandbConfig)
 

@@ -18,7 +18,7 @@ import traceback
 from absl import app, flags
 
 INTERNAL = 1
-HANG = 6  # the watchdog leaves through os._exit with this code: there is no exception to raise
+HANG = 6  # the watchdog leaves through os._exit with this code: no thread can raise in another
 
 
 class UserError(ValueError):
@@ -45,6 +45,12 @@ class NonFiniteError(Exception):
   exit_code = 5
 
 
+class HangError(Exception):
+  """Another process did not come to where all meet. Exit code 6, as the watchdog's."""
+
+  exit_code = HANG
+
+
 class NoSpaceError(OSError):
   """The file system is full, or will be before the write is over. Exit code 7."""
 
@@ -68,6 +74,7 @@ _OURS = (
   DataError,
   CheckpointError,
   NonFiniteError,
+  HangError,
   NoSpaceError,
   Preempted,
   Interrupted,

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from vidjax.nn.params import Params
-from vidjax.optim import ema, packing
+from vidjax.optim import ema, guard, packing
+from vidjax.optim.guard import GuardState
 
 
 @jax.tree_util.register_dataclass
@@ -22,7 +23,7 @@ class TrainState:
   Attributes:
     step: int32, updates done.
     samples: uint32, samples seen; the next sample's global index.
-    skipped: int32, updates skipped because loss or gradient was not finite.
+    guard: what the step guard has seen and skipped (`vidjax.optim.guard`).
     params: float32 weights.
     opt_state: optax state of the trained weights.
     ema: float32 averages of the trained weights, by decay (`vidjax.optim.ema`).
@@ -30,7 +31,7 @@ class TrainState:
 
   step: jax.Array
   samples: jax.Array
-  skipped: jax.Array
+  guard: GuardState
   params: Params
   opt_state: Any
   ema: dict[str, Params]
@@ -48,7 +49,7 @@ def create(
   return TrainState(
     step=jnp.int32(0),
     samples=jnp.uint32(0),
-    skipped=jnp.int32(0),
+    guard=guard.create(),
     params=live | fixed,
     opt_state=optimizer.init(live),
     ema=ema.create(live, ema_decays),
@@ -76,4 +77,11 @@ def by_name(
 
 def as_dict(state: TrainState) -> dict[str, Any]:
   """The state as a dict of its fields, the form in which it is saved."""
-  return {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
+  fields = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
+  of_guard = {f.name: getattr(state.guard, f.name) for f in dataclasses.fields(GuardState)}
+  return fields | {"guard": of_guard}
+
+
+def from_dict(values: dict[str, Any]) -> TrainState:
+  """What `as_dict` has made a dict of."""
+  return TrainState(**{**values, "guard": GuardState(**values["guard"])})

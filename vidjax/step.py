@@ -16,7 +16,7 @@ from vidjax.config import TrainConfig
 from vidjax.diffusion import noise
 from vidjax.encoders.frozen import Frozen
 from vidjax.nn.params import Network, Params
-from vidjax.optim import accumulation, ema, norms, packing, schedules
+from vidjax.optim import accumulation, ema, guard, norms, packing, schedules
 from vidjax.parallel import plan
 from vidjax.state import TrainState
 
@@ -88,9 +88,10 @@ def make_train_step(
     updates = jax.tree.map(lambda u: -lr * u, updates)
     new = jax.tree.map(jnp.add, old, updates)
 
-    # A loss or gradient that is not finite must not reach the weights: everything but the counters
-    # stays as it was. `where` keeps one program; the choice costs a read of the state.
-    ok = jnp.isfinite(loss) & jnp.isfinite(grad_norms[""])
+    # What is broken must not reach the weights: everything but the counters and the guard's own
+    # view stays as it was. `where` keeps one program; the choice costs a read of the state.
+    verdict = guard.judge(config.guard, state.guard, loss, grad_norms[""])
+    ok = verdict.ok
 
     def keep(new: Any, old: Any) -> Any:
       return jax.tree.map(lambda n, o: jnp.where(ok, n, o), new, old)
@@ -98,7 +99,7 @@ def make_train_step(
     new_state = TrainState(
       step=state.step + 1,
       samples=state.samples + jnp.uint32(config.batch_size),
-      skipped=state.skipped + jnp.where(ok, 0, 1).astype(jnp.int32),
+      guard=verdict.state,
       params=keep(new, old) | fixed,
       opt_state=keep(opt_state, state.opt_state),
       ema=ema.advance(config.optimizer, state.ema, new, state.step, ok),
@@ -106,7 +107,7 @@ def make_train_step(
     metrics = task.report(means) | both | norms.metrics("grad_norm", grad_norms)
     metrics |= norms.metrics("param_norm", norms.per_block(new, live))
     metrics |= norms.metrics("update_norm", norms.per_block(updates, live))
-    metrics |= {"loss": loss, "lr": lr, "skipped_steps": new_state.skipped}
+    metrics |= {"loss": loss, "lr": lr} | guard.metrics(verdict)
     return new_state, metrics
 
   return train_step

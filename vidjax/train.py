@@ -2,10 +2,11 @@
 
   vidjax train --config=configs/svd/image.py:tiny --workdir=DIR [--config.key=value ...]
 
-Chapters: devices, program, state (restore or start), data, loop, end. Run it again with the
-same workdir and it goes on where the newest checkpoint is; a finished run says so and exits 0.
-Exit codes: 0 done; 2 config; 3 data; 4 checkpoint; 5 non-finite loss; 7 disk full;
-75 preempted (SIGTERM), state saved, run me again; 130 interrupted (Ctrl-C), state saved.
+Chapters: devices, program, metrics, state (restore or start), data, loop, end. Run it again with
+the same workdir and it goes on where the newest checkpoint is; a finished run says so and exits 0.
+Exit codes: 0 done; 2 config; 3 data; 4 checkpoint; 5 non-finite loss; 6 hang; 7 disk full;
+75 preempted (SIGTERM), state saved, run me again; 130 interrupted (Ctrl-C), state saved; 143 told
+twice to stop, or not saved within the grace time.
 SIGUSR1 records a trace of the next steps (`vidjax.observe.profiler`).
 
 On several hosts, each process runs this same program (`vidjax.parallel.distributed`). The first one
@@ -13,6 +14,7 @@ speaks and writes the files of the run; each writes its part of a checkpoint. A 
 them stops all, after the same step.
 """
 
+from collections.abc import Mapping
 import json
 import signal
 import time
@@ -32,11 +34,13 @@ from vidjax.observe import console, run_info, stop_signal, wandb_run
 from vidjax.observe.goodput import Ledger
 from vidjax.observe.meter import Meter
 from vidjax.observe.profiler import Profiler
+from vidjax.observe.watchdog import Watchdog
 from vidjax.observe.writers import Discarded, MetricsWriter
 from vidjax.parallel import distributed, plan
 from vidjax.parallel import mesh as meshes
 from vidjax.planning import chips
 from vidjax.preview import Preview
+from vidjax.recovery import Recovery, Unstable
 
 
 def train(config: configs.TrainConfig, workdir: str) -> None:
@@ -55,6 +59,7 @@ def train(config: configs.TrainConfig, workdir: str) -> None:
     checkpointer.close()
     return
 
+  distributed.set_barrier_deadline(config.deadlines.barrier)
   wandb_run.require(config.wandb)
   compiling.use_cache(config.compile_cache)
 
@@ -68,9 +73,10 @@ def train(config: configs.TrainConfig, workdir: str) -> None:
   distributed.check_same(
     "the files in --workdir", str(run_info.seen(root)), "use storage that all hosts share"
   )
-  ledger = Ledger(root, attempt)
-  with jax.set_mesh(mesh), stop_signal.listen() as stop, ledger:
-    _train_on_mesh(config, root, mesh, checkpointer, newest, attempt, ledger, stop)
+  watchdog = Watchdog(config.deadlines, root, attempt)
+  ledger = Ledger(root, attempt, watchdog.phase)
+  with jax.set_mesh(mesh), stop_signal.listen(config.deadlines.grace) as stop, ledger, watchdog:
+    _train_on_mesh(config, root, mesh, checkpointer, attempt, ledger, watchdog, stop)
 
 
 def _train_on_mesh(
@@ -78,9 +84,9 @@ def _train_on_mesh(
   root: storage.Path,
   mesh: jax.sharding.Mesh,
   checkpointer: Checkpointer,
-  newest: int | None,
   attempt: int,
   ledger: Ledger,
+  watchdog: Watchdog,
   stop: stop_signal.StopSignal,
 ) -> None:
   # --- Program: the step, and the frozen encoders that its loss reads ---------------------------
@@ -89,116 +95,134 @@ def _train_on_mesh(
     latent_sets.check(config)
     program = programs.make(config, mesh)
     frozen = program.load_frozen()
-
-  # --- State: the newest checkpoint, else another model's weights, else fresh -------------------
   fingerprint = loaders.data_fingerprint(config.data)
   distributed.check_same(
     "the data", json.dumps(fingerprint, sort_keys=True), "each host has to read the same data sets"
   )
-  if newest is not None:
-    with ledger.phase("restore"):
-      before = checkpointer.position(newest)["data"]
-      loaders.check_fingerprint(before, fingerprint, config.data.accept_changes)
-      restored = checkpointer.restore_latest(states.as_dict(program.state))
-      assert restored is not None
-      state = states.TrainState(**restored[1])
-      console.line(f"{root}: resuming at step {restored[0]} of {config.total_steps}")
-  else:
-    with ledger.phase("init"):
-      if config.init_from:
-        source = pretrained.load(config.init_from, wanted=program.params)
-        params, report = warm_start(program.params, source.params, program.draw)
-        state = program.started(params)
-        console.line(f"starting from {source.origin}: {report}")
-      else:
-        state = program.fresh()
-  start_step, start_sample = int(state.step), int(state.samples)
-
-  # --- Data: batch k is a function of (seed, sample index); the position is the sample count ----
   tokenizer = tokenizers.load(config.encoders.text) if config.encoders.text else None
-  batches = loaders.make_loader(
-    config.data,
-    global_batch=config.batch_size,
-    start_sample=start_sample,
-    seed=config.seed,
-    tokenizer=tokenizer,
-    process_index=share,
-    process_count=shares,
-  )
-  feed = feeds.Feed(batches, jax.NamedSharding(mesh, plan.batch_spec(mesh)))
 
-  # --- Metrics, saving --------------------------------------------------------------------------
+  # --- Metrics, and what becomes of a run whose steps are skipped -------------------------------
+  recovery = Recovery(config, root, checkpointer)
   if distributed.is_first():
     writer = MetricsWriter(root, attempt, wandb_run.copies(config, root))
   else:
     writer = Discarded()
   chip = chips.by_device_kind(mesh.devices.flat[0].device_kind)
+  peak_flops = chip and chip.peak_flops
   meter = Meter(
-    config,
-    writer,
-    ledger,
-    devices=mesh.size,
-    peak_flops=chip and chip.peak_flops,
-    skipped=int(state.skipped),
+    config, writer, ledger, devices=mesh.size, peak_flops=peak_flops, note=recovery.note
   )
+  preview = Preview(config, root)
+  profiler = Profiler(config.profile, root, lambda: meter.aside("profile"))
+  stop_all = distributed.Largest(mesh)
+  compiled = compiling.CompiledSteps(program, root, lambda: meter.aside("compile"))
 
-  def save(step: int, state: states.TrainState) -> None:
-    """Saves state and position in the background."""
-    with meter.aside("save"):
+  def start() -> states.TrainState:
+    """The newest checkpoint, else another model's weights, else fresh ones."""
+    newest = checkpointer.latest_step()
+    if newest is not None:
+      with ledger.phase("restore"):
+        before = checkpointer.position(newest)["data"]
+        loaders.check_fingerprint(before, fingerprint, config.data.accept_changes)
+        restored = checkpointer.restore_latest(states.as_dict(program.state))
+        assert restored is not None
+        console.line(f"{root}: resuming at step {restored[0]} of {config.total_steps}")
+        return states.from_dict(restored[1])
+    with ledger.phase("init"):
+      if not config.init_from:
+        return program.fresh()
+      source = pretrained.load(config.init_from, wanted=program.params)
+      params, report = warm_start(program.params, source.params, program.draw)
+      console.line(f"starting from {source.origin}: {report}")
+      return program.started(params)
+
+  def save(
+    step: int, state: states.TrainState, rejected: Mapping[str, str], *, interim: bool = False
+  ) -> None:
+    """Saves state and position in the background; `interim` if it is not due."""
+    with meter.aside("save"), jax.transfer_guard("allow"):
       position = {
         "samples": int(jax.device_get(state.samples)),
         "data": fingerprint,
         "config": configs.to_dict(config),
       }
-      if batches.rejected:
+      if rejected:
         process = jax.process_index()
         name = f"rejected_clips{f'_{process}' if process else ''}.json"
-        storage.write_json(root / name, dict(batches.rejected))
-      due = step % config.checkpoint.every_steps == 0 or step == config.total_steps
-      checkpointer.save(step, states.as_dict(state), position, interim=not due)
+        storage.write_json(root / name, dict(rejected))
+      checkpointer.save(step, states.as_dict(state), position, interim=interim)
 
-  # --- Loop: the step is compiled while the first batches are being made ------------------------
-  preview = Preview(config, root)
-  profiler = Profiler(config.profile, root, lambda: meter.aside("profile"))
-  stop_all = distributed.Largest(mesh)
-  compiled = compiling.CompiledSteps(program, root, lambda: meter.aside("compile"))
-  progress = console.Progress(f"{root.name}", total=config.total_steps, initial=start_step)
-  with feed, writer, progress, profiler, ledger.phase("steps"), jax.transfer_guard("disallow"):
-    compiled.of(program.batch)
-    for step in range(start_step, config.total_steps):
-      # NOTE: the order below must not change: metrics of a step are read while later steps run, and
-      # nothing that decides about saving looks at the device before the step is dispatched.
-      profiler.before(step + 1)
-      fetched = time.perf_counter()
-      batch = next(feed)
-      waited = time.perf_counter() - fetched
-      compiled_step = compiled.of(batch.arrays)
-      with jax.profiler.StepTraceAnnotation("step", step_num=step + 1):
-        state, metrics = compiled_step.call(state, frozen, batch.arrays)
-      meter.push(step + 1, metrics, batch.notes, waited=waited, flops=compiled_step.model_flops)
-      profiler.after(step + 1)
-      progress.update(step + 1, meter.last)
+  def steps(state: states.TrainState) -> None:
+    """From `state` to the end of training."""
+    start_step, start_sample = int(state.step), int(state.samples)
 
-      done = step + 1 == config.total_steps
-      stopped_by = stop_all(stop.number)
-      if stopped_by and not done:
-        with jax.transfer_guard("allow"):
-          save(step + 1, state)
-          checkpointer.wait()
-        meter.flush()
-        raise stop_signal.error(
-          stopped_by, f"stopped at step {step + 1}, state saved: run the same command again"
-        )
-      if done or (step + 1) % config.checkpoint.every_steps == 0:
-        with jax.transfer_guard("allow"):
-          save(step + 1, state)
-      if preview.due(step + 1):
-        with meter.aside("samples"), jax.transfer_guard("allow"):
-          weights = jax.device_get(states.averaged(state, config.optimizer.ema_decays))
-          preview.write(step + 1, program.by_name(weights))
+    # --- Data: batch k is a function of (seed, samples trained on, gaps), begun while compiling --
+    batches = loaders.make_loader(
+      config.data,
+      global_batch=config.batch_size,
+      start_sample=start_sample,
+      seed=config.seed,
+      tokenizer=tokenizer,
+      process_index=share,
+      process_count=shares,
+      gaps=recovery.gaps,
+    )
+    feed = feeds.Feed(batches, jax.NamedSharding(mesh, plan.batch_spec(mesh)))
+    progress = console.Progress(root.name, total=config.total_steps, initial=start_step)
 
-    # --- End ------------------------------------------------------------------------------------
-    meter.flush()
+    # --- Loop -----------------------------------------------------------------------------------
+    with feed, progress, ledger.phase("steps"), jax.transfer_guard("disallow"):
+      compiled.of(program.batch)
+      for step in range(start_step, config.total_steps):
+        # NOTE: the order below must not change: metrics of a step are read while later steps run,
+        # and nothing that decides about saving looks at the device before the step is dispatched.
+        watchdog.beat(step + 1)
+        profiler.before(step + 1)
+        with watchdog.phase("data"):
+          fetched = time.perf_counter()
+          batch = next(feed)
+          waited = time.perf_counter() - fetched
+        compiled_step = compiled.of(batch.arrays)
+        with jax.profiler.StepTraceAnnotation("step", step_num=step + 1):
+          state, metrics = compiled_step.call(state, frozen, batch.arrays)
+        meter.push(step + 1, metrics, batch.notes, waited=waited, flops=compiled_step.model_flops)
+        profiler.after(step + 1)
+        progress.update(step + 1, meter.last)
+        checkpointer.check()
+
+        done = step + 1 == config.total_steps
+        due = done or (step + 1) % config.checkpoint.every_steps == 0
+        stopped_by = stop_all(stop.number)
+        if stopped_by and not done:
+          stop.hurry()
+          save(step + 1, state, batches.rejected, interim=not due)
+          with watchdog.phase("save"):
+            checkpointer.wait()
+          meter.flush()
+          raise stop_signal.error(
+            stopped_by, f"stopped at step {step + 1}, state saved: run the same command again"
+          )
+        if due:
+          save(step + 1, state, batches.rejected)
+        if preview.due(step + 1):
+          with meter.aside("samples"), jax.transfer_guard("allow"):
+            weights = jax.device_get(states.averaged(state, config.optimizer.ema_decays))
+            preview.write(step + 1, program.by_name(weights))
+      meter.flush()
+
+  # --- Train; where too many steps are skipped, go back and leave out their samples -------------
+  with writer, profiler:
+    while True:
+      try:
+        steps(start())
+        break
+      except Unstable as error:
+        trouble = error.skips  # and not the error: it would hold the state, of which there is one
+      meter.forget()
+      with ledger.phase("restore"):
+        recovery.roll_back(trouble)
+
+  # --- End --------------------------------------------------------------------------------------
   checkpointer.wait()
   checkpointer.close()
   console.line(f"{root}: trained {config.total_steps} steps, {config.total_samples} samples")

@@ -32,7 +32,7 @@ ALLOWED = {
   "metrics": set(),
   "optim": {"nn", "parallel"},
   "checkpoint": {"nn", "parallel"},
-  "observe": set(),
+  "observe": {"parallel"},
   # Describes whole programs, so it joins what the modules at the top join.
   "planning": {
     *("program", "step", "flops", "denoising", "divisibility", "observe", "conditioning"),

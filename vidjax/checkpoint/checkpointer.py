@@ -14,13 +14,12 @@ from typing import Any
 
 from absl import logging
 import jax
-from jax.experimental import multihost_utils
-import numpy as np
 
 from vidjax import storage
 from vidjax.checkpoint import layout, orbax_io
 from vidjax.checkpoint.fingerprint import fingerprint_host, fingerprints
 from vidjax.errors import CheckpointError, NonFiniteError, NoSpaceError, is_no_space
+from vidjax.parallel import distributed
 
 _SPARE = 1.1  # of the state's size has to be free before a save; compression is not counted on
 
@@ -44,6 +43,7 @@ class Checkpointer:
     if storage.is_local(directory):
       self.directory = self.directory.absolute()
     self.keep = keep
+    self.pinned: set[int] = set()
     self._writer = orbax_io.make_writer()
     self._is_first_save = True
     self._writing: int | None = None
@@ -68,7 +68,7 @@ class Checkpointer:
       CheckpointError: the save before failed in the background.
     """
     self._finish()
-    if _agreed(layout.is_complete(self.directory / str(step))):
+    if distributed.all_agree(layout.is_complete(self.directory / str(step))):
       return False
     if self._is_first_save and jax.process_index() == 0:
       layout.remove_unfinished(self.directory)  # it would take the room that this save needs
@@ -90,11 +90,16 @@ class Checkpointer:
       orbax_io.write(self._writer, self.directory / str(step), leaves, record)
     return True
 
-  def latest_step(self) -> int | None:
-    """Newest complete step on disk; None if there is none."""
+  def latest_step(self, *, before: int | None = None) -> int | None:
+    """Newest complete step on disk, of those before a step; None if there is none."""
     steps = layout.complete_steps(self.directory)
-    latest = _from_first_process(steps[-1] if steps else -1)
+    steps = [step for step in steps if before is None or step < before]
+    latest = distributed.from_first(steps[-1] if steps else -1)
     return None if latest < 0 else latest
+
+  def has(self, step: int) -> bool:
+    """Whether a step is complete on disk."""
+    return layout.is_complete(self.directory / str(step))
 
   def position(self, step: int) -> dict[str, Any]:
     """What `save` was given as `position` for this step."""
@@ -137,16 +142,34 @@ class Checkpointer:
         state = self.restore(step, abstract_state)
       except DamagedError as exc:
         why = str(exc)
-      if _agreed(state is not None):
+      if distributed.all_agree(state is not None):
         return step, state, self.position(step)
       damaged.append(step)
       logging.warning("set aside: %s", why or f"another host could not read step {step}")
       if jax.process_index() == 0:
         layout.set_aside(self.directory / str(step), why)
-      _agreed(True)  # nobody looks for the newest step before the mark is there
+      distributed.all_agree(True)  # nobody looks for the newest step before the mark is there
     if damaged:
       raise CheckpointError(f"all checkpoints in {self.directory} are damaged: {damaged}")
     return None
+
+  def pin(self, step: int) -> None:
+    """Keeps a step, whatever comes after it."""
+    self.pinned.add(step)
+
+  def unpin(self, step: int) -> None:
+    """The step may be removed when its turn comes."""
+    self.pinned.discard(step)
+
+  def roll_back(self, step: int, why: str) -> None:
+    """Sets aside all steps after `step`, which becomes the newest."""
+    with contextlib.suppress(CheckpointError, NoSpaceError):  # it was to be set aside in any case
+      self._finish()
+    if jax.process_index() == 0:
+      for newer in layout.complete_steps(self.directory):
+        if newer > step:
+          layout.set_aside(self.directory / str(newer), why)
+    distributed.all_agree(True)  # nobody looks for the newest step before the marks are there
 
   def check(self) -> None:
     """Raises what went wrong with the last save, if it is known yet; does not wait."""
@@ -188,7 +211,7 @@ class Checkpointer:
 
   def _clean(self) -> None:
     try:
-      layout.remove_old(self.directory, self.keep)
+      layout.remove_old(self.directory, self.keep, frozenset(self.pinned))
     except Exception:
       # A step too many does no harm, and the next save tries again.
       logging.exception("could not remove old checkpoints in %s", self.directory)
@@ -246,17 +269,3 @@ def _in_our_words(step: storage.Path) -> Iterator[None]:
     if is_no_space(exc):
       raise NoSpaceError(f"no space left to save {step}: older steps are intact") from exc
     raise CheckpointError(f"saving {step} failed, older steps are intact: {exc}") from exc
-
-
-def _agreed(mine: bool) -> bool:
-  """Whether it holds on every process."""
-  if jax.process_count() == 1:
-    return mine
-  return bool(np.all(multihost_utils.process_allgather(np.asarray(mine))))
-
-
-def _from_first_process(value: int) -> int:
-  """Lets one process look at the disk, for the others may look a moment later."""
-  if jax.process_count() == 1:
-    return value
-  return int(multihost_utils.broadcast_one_to_all(np.asarray(value, np.int32)))

@@ -17,6 +17,8 @@ from jax.experimental import multihost_utils
 import jax.numpy as jnp
 import numpy as np
 
+from vidjax.parallel import distributed
+
 _BLOCK = 1 << 20  # elements that the host version works on at a time
 _BITS = {1: np.dtype(np.uint8), 2: np.dtype(np.uint16), 4: np.dtype(np.uint32)}
 
@@ -57,6 +59,7 @@ def _on_host(leaves: dict[str, jax.Array]) -> np.ndarray:
         row[0] = (int(row[0]) + int(total)) % 2**32
         row[1] &= finite
   if jax.process_count() > 1:
+    distributed.meet("checksums")
     parts = multihost_utils.process_allgather(results)
     results = np.stack([parts[..., 0].sum(0, dtype=np.uint32), parts[..., 1].min(0)], axis=1)
   return results

@@ -117,7 +117,7 @@ def remove_unfinished(folder: storage.Path) -> None:
       storage.remove(folder / name)
 
 
-def remove_old(folder: storage.Path, keep: int) -> None:
+def remove_old(folder: storage.Path, keep: int, pinned: frozenset[int] = frozenset()) -> None:
   """Removes complete steps but the newest `keep`, and damaged or half-written older ones.
 
   What is newer than the newest complete step stays: it may be just being written.
@@ -128,7 +128,7 @@ def remove_old(folder: storage.Path, keep: int) -> None:
   if not complete:
     return
   regular = [step for step in complete if not _is_interim(folder / str(step))]
-  kept = {*regular[-keep:], complete[-1]}
+  kept = {*regular[-keep:], complete[-1], *pinned}
   for name in _names(folder):
     number = re.match(r"\d+", name)
     if number and int(number[0]) < complete[-1]:

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from vidjax.data import order
+from vidjax.data.gaps import Gap, stream_index
 from vidjax.data.samples import Sample
 from vidjax.data.schedule import Schedule
 
@@ -38,10 +39,11 @@ class MakeBatch:
   Attributes:
     schedule: what each step is fed.
     tokenizer: of captions, or None.
-    start_sample: global index of the first sample of batch 0.
+    start_sample: samples trained on before batch 0.
     global_batch: samples of a batch over all hosts.
     process_index: number of this host.
     process_count: number of hosts.
+    gaps: stretches of the stream that are left out.
   """
 
   schedule: Schedule
@@ -50,6 +52,11 @@ class MakeBatch:
   global_batch: int
   process_index: int
   process_count: int
+  gaps: tuple[Gap, ...] = ()
+
+  def first_sample(self, number: int) -> int:
+    """Global index, in the stream, of the first sample of a batch."""
+    return stream_index(self.start_sample + number * self.global_batch, self.gaps)
 
   def check(self) -> None:
     """Refuses a batch that cannot be shared out.
@@ -57,12 +64,12 @@ class MakeBatch:
     Raises:
       ValueError: rows of videos, or of pictures, do not divide by the number of hosts.
     """
-    for part in self.schedule.parts(self.start_sample, self.global_batch):
+    for part in self.schedule.parts(self.first_sample(0), self.global_batch):
       order.host_rows(part.rows, self.process_index, self.process_count)
 
   def __call__(self, number: int) -> Batch:
     """Makes a batch, see the module's text."""
-    first = self.start_sample + int(number) * self.global_batch
+    first = self.first_sample(int(number))
     digest = hashlib.blake2b(digest_size=8)
     sample_index, made = first, []
     for part in self.schedule.parts(first, self.global_batch):

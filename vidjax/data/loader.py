@@ -27,6 +27,7 @@ from vidjax.data import samples, schedule, sharing
 from vidjax.data.batches import Batch, Tokenizer
 from vidjax.data.config import DataConfig
 from vidjax.data.fingerprint import check_fingerprint, data_fingerprint
+from vidjax.data.gaps import Gap
 
 __all__ = [
   "BatchIterator",
@@ -50,7 +51,7 @@ class BatchIterator(Iterator[Batch]):
   replaced: since a batch is a function of its number, reading starts again at the one that is due.
 
   Attributes:
-    position: global index of the first sample of the next batch: what a checkpoint stores.
+    position: samples handed out before the next batch: what a checkpoint stores.
     rejected: clips that could not be read and were replaced, with the error of each.
   """
 
@@ -149,17 +150,19 @@ def make_loader(
   tokenizer: Tokenizer | None,
   process_index: int = 0,
   process_count: int = 1,
+  gaps: tuple[Gap, ...] = (),
 ) -> BatchIterator:
-  """Starts the stream of batches at sample `start_sample`; prefetching begins at once.
+  """Starts the stream of batches after `start_sample` samples; prefetching begins at once.
 
   Args:
     config: what to read, and with how many decoding processes.
     global_batch: samples in a batch over all hosts.
-    start_sample: global index of the first sample; any number, also within an epoch.
+    start_sample: samples that were trained on before; any number, also within an epoch.
     seed: of the run; decides order, windows, mirroring and which of a clip's captions is used.
     tokenizer: turns a caption into int32 (L,); runs in the decoding processes, so it must pickle.
     process_index: number of this host.
     process_count: how many hosts read together.
+    gaps: stretches of the stream that are left out.
 
   Returns:
     Batches as `vidjax.data.batches` describes them.
@@ -171,7 +174,7 @@ def make_loader(
   """
   opened = schedule.open_schedule(config, seed, global_batch)
   make = assembly.MakeBatch(
-    opened, tokenizer, start_sample, global_batch, process_index, process_count
+    opened, tokenizer, start_sample, global_batch, process_index, process_count, gaps
   )
   make.check()
   return BatchIterator(make, config)
@@ -218,7 +221,8 @@ class _Reading:
       flags.FLAGS.mark_as_parsed()  # grain reads absl flags, also where nobody runs an absl app
     # A whole batch is one element, made in one process: its pixels cross to this process once, and
     # the processes take turns without any effect on the order.
-    end = (_MAX_SAMPLES - make.start_sample) // make.global_batch
+    left_out = sum(gap.samples for gap in make.gaps)
+    end = (_MAX_SAMPLES - make.start_sample - left_out) // make.global_batch
     dataset = grain.MapDataset.range(number, end).map(make)
     self._receiver = sharing.Receiver(num_workers)
     if num_workers:

@@ -1,6 +1,6 @@
 """Where the time of a run goes: `goodput.jsonl`, one object for each phase of each attempt."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import json
 import time
@@ -15,9 +15,20 @@ class Ledger:
   """Sums wall seconds by phase and appends them to `goodput.jsonl` when the attempt ends.
 
   Phases nest: the time of an inner phase does not count for the outer one.
+
+  Args:
+    root: workdir.
+    attempt: number of this attempt.
+    watched: context for a phase, in which somebody else watches it, too.
   """
 
-  def __init__(self, root: storage.Path, attempt: int):
+  def __init__(
+    self,
+    root: storage.Path,
+    attempt: int,
+    watched: Callable[[str], contextlib.AbstractContextManager[None]] = contextlib.nullcontext,
+  ):
+    self._watched = watched
     self._path, self._attempt = root / "goodput.jsonl", attempt
     self._seconds: dict[str, float] = {}
     self._inner: list[float] = []
@@ -47,7 +58,8 @@ class Ledger:
     began = time.perf_counter()
     self._inner.append(0.0)
     try:
-      yield
+      with self._watched(name):
+        yield
     finally:
       total = time.perf_counter() - began
       own = total - self._inner.pop()

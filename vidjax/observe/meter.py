@@ -1,7 +1,7 @@
 """What the loop says of each step, `LAG` steps late."""
 
 import collections
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
 import time
@@ -9,21 +9,38 @@ from typing import Any
 
 import jax
 
-from vidjax import errors, flops
+from vidjax import flops
 from vidjax.config import TrainConfig
 from vidjax.observe.goodput import Ledger
 from vidjax.observe.writers import Discarded, MetricsWriter
 
-# Consecutive steps whose loss or gradient is not finite before the run gives up.
-MAX_CONSECUTIVE_SKIPS = 10
-
 # Steps that are dispatched before the host waits for the first of them. While it waits, one runs
 # and one is queued, so that what the host does between two steps may take as long as a step. A
-# longer queue would make an orderly stop later. A run that gives up ends `LAG` steps after the last
-# that counts. The host waits at the same steps in all processes.
+# longer queue would make an orderly stop later. A run that goes back does so `LAG` steps after the
+# last that counts. The host waits at the same steps in all processes.
 LAG = 2
 
-_NEEDED = ("loss", "skipped_steps")  # of every step; the others only of those that are logged
+# Of every step; the others only of those that are logged.
+_NEEDED = ("loss", "grad_norm", "skip_cause", "skipped_steps")
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+  """What is known of one step.
+
+  Attributes:
+    step: number of updates, this one included.
+    cause: why it was skipped, by the number in the step's `skip_cause`; 0 if it was not.
+    loss: as computed; may be NaN.
+    grad_norm: likewise.
+    sample_ids_hash: of its batch.
+  """
+
+  step: int
+  cause: int
+  loss: float
+  grad_norm: float
+  sample_ids_hash: str
 
 
 @dataclasses.dataclass
@@ -47,7 +64,7 @@ class Meter:
     ledger: of the run's time.
     devices: number of devices in the mesh.
     peak_flops: of one device, FLOP/s; None where it is not known.
-    skipped: steps without an update before this attempt.
+    note: called with what is known of each step; what it raises ends the loop.
   """
 
   def __init__(
@@ -58,12 +75,12 @@ class Meter:
     *,
     devices: int,
     peak_flops: float | None,
-    skipped: int,
+    note: Callable[[Reading], None],
   ):
     self._config, self._writer, self._ledger = config, writer, ledger
     self._devices, self._peak_flops = devices, peak_flops
     self._pending: collections.deque[_Pending] = collections.deque()
-    self._skips, self._skipped_before = 0, skipped
+    self._note = note
     self._ended = time.perf_counter()  # when a step ended last
     self._since = self._ended  # when the step of the newest row ended
     self._waited = 0.0  # since then
@@ -105,6 +122,12 @@ class Meter:
     while self._pending:
       self._read()
 
+  def forget(self) -> None:
+    """Drops steps that are not read yet: the run goes back to before them."""
+    self._pending.clear()
+    self._ended = self._since = time.perf_counter()
+    self._waited, self._flops = 0.0, []
+
   @contextlib.contextmanager
   def aside(self, phase: str) -> Iterator[None]:
     """For what is not training: steps end before it, and its time is not theirs."""
@@ -137,24 +160,17 @@ class Meter:
     if pending.ended is None:
       pending.ended = self._ended = time.perf_counter()
     self.last = f"loss {float(metrics['loss']):.4f}"
-    skipped = int(metrics["skipped_steps"])
-    self._skips = self._skips + 1 if skipped > self._skipped_before else 0
-    self._skipped_before = skipped
     self._waited += pending.waited
     self._flops.append(pending.flops)
     if self._due(pending.step):
       self._log(pending.step, pending.ended, metrics, pending.notes)
-    if self._skips >= MAX_CONSECUTIVE_SKIPS:
-      raise errors.NonFiniteError(
-        f"loss or gradient was not finite in {self._skips} steps in a row, until step"
-        f" {pending.step}: lower optimizer.learning_rate, or resume from an earlier checkpoint"
-      )
+    self._note(_reading(pending.step, metrics, pending.notes))
 
   def _log(self, step: int, ended: float, metrics: dict[str, Any], notes: dict[str, Any]) -> None:
     steps, passed = len(self._flops), ended - self._since
     known = [n for n in self._flops if n is not None]
     rates = flops.rates(sum(known), passed, self._devices, self._peak_flops)
-    row = metrics | {
+    row = {name: value for name, value in metrics.items() if name != "skip_cause"} | {
       "samples": step * self._config.batch_size,
       "step_seconds": passed / steps,
       "data_wait_seconds": self._waited / steps,
@@ -163,3 +179,14 @@ class Meter:
     }
     self._writer.write(step, row | notes)
     self._since, self._waited, self._flops = ended, 0.0, []
+
+
+def _reading(step: int, metrics: dict[str, Any], notes: dict[str, Any]) -> Reading:
+  """What the guard's metrics, on the host, say of a step."""
+  return Reading(
+    step,
+    int(metrics["skip_cause"]),
+    float(metrics["loss"]),
+    float(metrics["grad_norm"]),
+    notes["sample_ids_hash"],
+  )

@@ -26,6 +26,7 @@ from jax.experimental import multihost_utils
 import numpy as np
 
 from vidjax import errors
+from vidjax.parallel import coordination
 
 # Flag -> the variable that stands in for it.
 ENVIRONMENT = {
@@ -38,6 +39,7 @@ _GOODBYE_SECONDS = 300  # for the slowest process to end, after which the others
 _LAST_SECONDS = 5.0
 _KNOCK_SECONDS = 0.5
 _LAG = 2  # calls of `Largest`
+_barrier_seconds = 600.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,9 +119,10 @@ def joined() -> Iterator[None]:
   """
   values = flags.FLAGS
   place = place_of({name: values[name].value for name in ENVIRONMENT}, os.environ)
-  # SIGTERM stays a signal of ours, which `Largest` tells all processes: JAX's own service would
-  # take it, and nothing else would hear of it.
-  jax.config.update("jax_enable_preemption_service", False)
+  # SIGTERM stays a signal of ours, which `Largest` tells all processes. JAX's own service would
+  # take it until `stop_signal.listen`, and nobody would hear of it. Who needs it turns it on.
+  if "JAX_ENABLE_PREEMPTION_SERVICE" not in os.environ:
+    jax.config.update("jax_enable_preemption_service", False)
   timeout = values.join_timeout
   if place is None:
     if _cluster() is not None:
@@ -196,10 +199,34 @@ def is_first() -> bool:
   return jax.process_index() == 0
 
 
+def set_barrier_deadline(seconds: float) -> None:
+  """How long the functions below wait for the slowest process; 0 for a day."""
+  global _barrier_seconds
+  _barrier_seconds = seconds
+
+
+def meet(name: str) -> None:
+  """Waits until all processes are here, which a collective would do for ever.
+
+  Raises:
+    HangError: one did not come in time.
+  """
+  coordination.meet(name, _barrier_seconds)
+
+
+def all_agree(mine: bool) -> bool:
+  """Whether it holds on every process."""
+  if jax.process_count() == 1:
+    return mine
+  meet("agreement")
+  return bool(np.all(multihost_utils.process_allgather(np.asarray(mine))))
+
+
 def from_first(value: int) -> int:
   """The number that process 0 has; int32."""
   if jax.process_count() == 1:
     return value
+  meet("number of process 0")
   return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
@@ -216,6 +243,7 @@ def check_same(what: str, text: str, remedy: str) -> None:
   """
   if jax.process_count() == 1:
     return
+  meet(what)
   digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
   of_all = multihost_utils.process_allgather(np.frombuffer(digest, np.uint32))
   others = [i for i, one in enumerate(of_all) if not np.array_equal(one, of_all[0])]

@@ -1,15 +1,15 @@
-"""Metrics are read late and in order, every step counts towards giving up, and FLOPs become MFU."""
+"""Metrics are read late and in order, every step is judged, and FLOPs become MFU."""
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from vidjax import config as configs
-from vidjax import errors, storage
+from vidjax import storage
 from vidjax.observe import meter as meters
 from vidjax.observe import writers
 from vidjax.observe.goodput import Ledger
-from vidjax.observe.meter import LAG, MAX_CONSECUTIVE_SKIPS, Meter
+from vidjax.observe.meter import LAG, Meter, Reading
 
 NOTES = {"sample_ids_hash": "ab", "rejected_clips": 0, "captions": ["unused"]}
 
@@ -24,7 +24,7 @@ class Rows:
     self.rows[step] = {name: writers._plain(value) for name, value in metrics.items()}
 
 
-def make(tmp_path, *, every=1, total=100, devices=1, peak=None, skipped=0):
+def make(tmp_path, *, every=1, total=100, devices=1, peak=None, note=lambda reading: None):
   config = configs.TrainConfig(
     total_samples=4 * total,
     batch_size=4,
@@ -32,12 +32,18 @@ def make(tmp_path, *, every=1, total=100, devices=1, peak=None, skipped=0):
     data=configs.DataConfig(path="none"),
   )
   writer, ledger = Rows(), Ledger(storage.Path(tmp_path), 1)
-  meter = Meter(config, writer, ledger, devices=devices, peak_flops=peak, skipped=skipped)
+  meter = Meter(config, writer, ledger, devices=devices, peak_flops=peak, note=note)
   return meter, writer.rows
 
 
-def push(meter, step, *, skipped=0, flops=None, waited=0.0, **more):
-  metrics = {"loss": jnp.float32(step), "skipped_steps": jnp.int32(skipped)}
+def of_step(step, cause=0):
+  norm = jnp.float32(2 * step)
+  counts = {"skip_cause": jnp.int32(cause), "skipped_steps": jnp.int32(0)}
+  return {"loss": jnp.float32(step), "grad_norm": norm} | counts
+
+
+def push(meter, step, *, cause=0, flops=None, waited=0.0, **more):
+  metrics = of_step(step, cause)
   metrics |= {name: jnp.float32(value) for name, value in more.items()}
   meter.push(step, metrics, NOTES, waited=waited, flops=flops)
 
@@ -64,27 +70,41 @@ def test_only_due_rows_are_written_and_the_last_one_is(tmp_path):
   assert float(rows[10]["grad_norm/mid"]) == 10
 
 
-@pytest.mark.parametrize("before", [0, 7], ids=["fresh", "resumed"])
-def test_gives_up_after_so_many_skips_in_a_row_though_none_is_logged(tmp_path, before):
-  meter, rows = make(tmp_path, every=1000, total=1000, skipped=before)
-  skipped, step = before, 0
-  for step in range(1, 6):  # some skips, but not in a row
-    skipped += step % 2
-    push(meter, step, skipped=skipped)
-  for step in range(6, 6 + MAX_CONSECUTIVE_SKIPS + LAG):
-    skipped += step > 6
-    push(meter, step, skipped=skipped)
-  with pytest.raises(errors.NonFiniteError, match="10 steps in a row, until step 16"):
-    push(meter, step + 1, skipped=skipped + 1)
+def test_every_step_is_judged_though_none_is_logged(tmp_path):
+  judged = []
+  meter, rows = make(tmp_path, every=1000, total=1000, note=judged.append)
+  for step in range(1, 8):
+    push(meter, step, cause=step % 3)
+    assert len(judged) == max(0, step - LAG)
+  meter.flush()
+  assert judged == [Reading(s, s % 3, float(s), 2.0 * s, "ab") for s in range(1, 8)]
   assert list(rows) == [1]
+  assert "skip_cause" not in rows[1]
 
 
-def test_last_skips_are_counted_at_the_end_too(tmp_path):
-  meter, _ = make(tmp_path)
-  for step in range(1, MAX_CONSECUTIVE_SKIPS + 1):
-    push(meter, step, skipped=step)
-  with pytest.raises(errors.NonFiniteError):
+def test_what_the_judge_raises_ends_the_loop_also_at_its_end(tmp_path):
+  def note(reading):
+    if reading.step == 3:
+      raise ZeroDivisionError
+
+  meter, _ = make(tmp_path, note=note)
+  for step in range(1, 3 + LAG):
+    push(meter, step)
+  with pytest.raises(ZeroDivisionError):
     meter.flush()
+
+
+def test_steps_that_were_not_read_are_forgotten_when_the_run_goes_back(tmp_path):
+  judged = []
+  meter, rows = make(tmp_path, note=lambda reading: judged.append(reading.step))
+  for step in range(1, 6):
+    push(meter, step)
+  meter.forget()
+  for step in range(2, 5):
+    push(meter, step)
+  meter.flush()
+  assert judged == [1, 2, 3, 2, 3, 4]
+  assert list(rows) == [1, 2, 3, 4]
 
 
 def test_a_step_is_not_waited_for_before_others_are_dispatched(tmp_path, monkeypatch):
@@ -103,7 +123,7 @@ def test_a_step_is_not_waited_for_before_others_are_dispatched(tmp_path, monkeyp
 
 def test_explicit_transfers_only(tmp_path):
   meter, rows = make(tmp_path)
-  values = [{"loss": jnp.float32(1), "skipped_steps": jnp.int32(0)} for _ in range(4)]
+  values = [of_step(step) for step in range(4)]
   with jax.transfer_guard("disallow"):
     for step, metrics in enumerate(values, 1):
       meter.push(step, metrics, NOTES, waited=0.0, flops=None)
