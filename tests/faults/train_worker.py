@@ -5,9 +5,12 @@ python train_worker.py FAULT[,FAULT...] [replay] [flags of `vidjax train`, or of
   nan=A-B        the loss of a batch with one of the samples A to B of the stream is NaN
   huge=A-B       it is a thousand times as large
   hang=STEP[@P]  before step STEP, process P (0) sleeps for ever
-  slow_save=S    writing a checkpoint takes S seconds
+  pace=S         each step takes S seconds more
+  clock=STEP/S   at step STEP the clock of the machine jumps by S seconds
+  slow_save=S    each save takes S seconds more
 """
 
+from collections.abc import Callable
 import dataclasses
 import os
 import sys
@@ -54,15 +57,38 @@ def _scale_loss(value: str, factor: float) -> None:
 
 
 def _hang(value: str) -> None:
+  at, _, process = value.partition("@")
+
+  def hang(number: int) -> None:
+    if number == int(at) and os.environ.get("VIDJAX_PROCESS_INDEX", "0") == (process or "0"):
+      time.sleep(10_000)
+
+  _at_each_step(hang)
+
+
+def _pace(value: str) -> None:
+  _at_each_step(lambda number: time.sleep(float(value)))
+
+
+def _clock(value: str) -> None:
+  at, _, jump = value.partition("/")
+  clock = time.time
+
+  def jumped(number: int) -> None:
+    if number == int(at):
+      time.time = lambda: clock() + float(jump)
+
+  _at_each_step(jumped)
+
+
+def _at_each_step(what: Callable[[int], None]) -> None:
   from vidjax.observe.watchdog import Watchdog
 
-  step, _, process = value.partition("@")
   beat = Watchdog.beat
 
   def beaten(self: Watchdog, number: int) -> None:
     beat(self, number)
-    if number == int(step) and os.environ.get("VIDJAX_PROCESS_INDEX", "0") == (process or "0"):
-      time.sleep(10_000)
+    what(number)
 
   Watchdog.beat = beaten
 
@@ -83,6 +109,8 @@ _FAULTS = {
   "nan": lambda value: _scale_loss(value, float("nan")),
   "huge": lambda value: _scale_loss(value, 1000.0),
   "hang": _hang,
+  "pace": _pace,
+  "clock": _clock,
   "slow_save": _slow_save,
 }
 

@@ -34,7 +34,6 @@ ENVIRONMENT = {
   "process_index": "VIDJAX_PROCESS_INDEX",
   "process_count": "VIDJAX_PROCESS_COUNT",
 }
-_HEARTBEAT_SECONDS = 100  # without a sign of life, after which all processes are ended
 _GOODBYE_SECONDS = 300  # for the slowest process to end, after which the others do not wait
 _LAST_SECONDS = 5.0
 _KNOCK_SECONDS = 0.5
@@ -65,6 +64,9 @@ def define_flags() -> None:
   flags.DEFINE_integer("process_index", None, "Number of this process, from 0.")
   flags.DEFINE_integer("process_count", None, "How many processes there are.")
   flags.DEFINE_float("join_timeout", 300.0, "Seconds to wait for the other processes.")
+  flags.DEFINE_integer(
+    "heartbeat_timeout", 100, "Seconds without a sign of life of one process that end all."
+  )
 
 
 def place_of(given: Mapping[str, str | int | None], environ: Mapping[str, str]) -> Place | None:
@@ -126,11 +128,12 @@ def joined() -> Iterator[None]:
   timeout = values.join_timeout
   if place is None:
     if _cluster() is not None:
-      _initialize(timeout)
+      _initialize(timeout, values.heartbeat_timeout)
   elif place.count > 1:
     _reach(place, timeout)
     _initialize(
       timeout,
+      values.heartbeat_timeout,
       coordinator_address=place.coordinator,
       num_processes=place.count,
       process_id=place.index,
@@ -313,11 +316,11 @@ def _reach(place: Place, timeout: float) -> None:
     time.sleep(_KNOCK_SECONDS)
 
 
-def _initialize(timeout: float, **place: Any) -> None:
+def _initialize(timeout: float, heartbeat: int, **place: Any) -> None:
   jax.distributed.initialize(
     **place,
     initialization_timeout=max(1, int(timeout)),
-    heartbeat_timeout_seconds=_HEARTBEAT_SECONDS,
+    heartbeat_timeout_seconds=heartbeat,
     shutdown_timeout_seconds=_GOODBYE_SECONDS,
   )
 
