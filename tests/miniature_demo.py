@@ -3,10 +3,11 @@
 import sys
 
 from demo import run as demo
-from tests.miniature_job import LOWRES, SMALL
+from tests.miniature_job import IMAGE, PICTURES, SMALL, VIDEO
 from vidjax import errors
 
 BATCH = {"autoencoder": 4, "image": 4, "video_lowres": 2, "video_highres": 2}
+SIZES = {"autoencoder": PICTURES, "image": IMAGE}
 STEPS = 4
 _plan = demo.stages
 
@@ -22,7 +23,7 @@ def stages(run: str, videos: str) -> list[demo.Stage]:
       name = next(a for a in command if a.startswith("--workdir")).rsplit("/", 1)[1]
       samples = STEPS * BATCH[name]
       command += [*SMALL, f"--config.batch_size={BATCH[name]}", f"--config.total_samples={samples}"]
-      command += LOWRES if name.startswith("video") else LOWRES[:2]
+      command += SIZES.get(name, VIDEO)
     found.append(demo.Stage(stage.title, command))
   return found
 

@@ -10,7 +10,23 @@ import numpy as np
 
 # The tiny configs, smaller still: seconds instead of minutes on a CPU.
 SMALL = ("--config.checkpoint.every_steps=2", "--config.log_every_steps=1")
-LOWRES = ("--config.data.height=16", "--config.data.width=24", "--config.data.num_frames=4")
+PICTURES = ("--config.data.height=16", "--config.data.width=24")
+# A UNet of one level: it is compiled in every command.
+ONE_LEVEL = (
+  "--config.model.overrides.block_out_channels=(64,)",
+  "--config.model.overrides.attention=(True,)",
+  "--config.model.overrides.layers_per_block=(1,)",
+  "--config.model.overrides.transformer_layers_per_block=(1,)",
+  "--config.model.overrides.num_attention_heads=(4,)",
+)
+IMAGE = (*PICTURES, *ONE_LEVEL)
+VIDEO = (*IMAGE, "--config.data.num_frames=4")
+
+
+def environment(env: Mapping[str, str] | None = None) -> dict[str, str]:
+  """Of a command as a user runs it: without torch, and with `env`."""
+  without_torch = str(pathlib.Path(__file__).parent / "without_torch")
+  return {**os.environ, "PYTHONPATH": without_torch, **(env or {})}
 
 
 def run_vidjax(*args: str, code: int = 0, env: Mapping[str, str] | None = None):
@@ -20,7 +36,7 @@ def run_vidjax(*args: str, code: int = 0, env: Mapping[str, str] | None = None):
     capture_output=True,
     text=True,
     timeout=300,
-    env={**os.environ, **(env or {})},
+    env=environment(env),
   )
   assert done.returncode == code, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
   return done
@@ -58,16 +74,15 @@ def run_job(videos: pathlib.Path, root: str, env: Mapping[str, str] | None = Non
     "--config.encode.short_side=48",
     env=env,
   )
-  still = ("--config.data.height=16", "--config.data.width=24")
-  train("configs/autoencoder/kl.py", "autoencoder", 16, "--config.batch_size=4", *still)
+  train("configs/autoencoder/kl.py", "autoencoder", 16, "--config.batch_size=4", *PICTURES)
   run_vidjax("export", f"--model={root}/autoencoder", f"--out={root}/autoencoder/export", env=env)
-  train("configs/svd/image.py", "image", 16, "--config.batch_size=4", *still, vae)
+  train("configs/svd/image.py", "image", 16, "--config.batch_size=4", *IMAGE, vae)
   train(
     "configs/svd/video_lowres.py",
     "video_lowres",
     8,
     "--config.batch_size=2",
-    *LOWRES,
+    *VIDEO,
     vae,
     f"--config.init_from={root}/image",
   )
@@ -76,7 +91,7 @@ def run_job(videos: pathlib.Path, root: str, env: Mapping[str, str] | None = Non
     "video_highres",
     8,
     "--config.batch_size=2",
-    *LOWRES,
+    *VIDEO,
     vae,
     f"--config.init_from={root}/video_lowres",
   )

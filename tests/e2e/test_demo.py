@@ -11,6 +11,7 @@ import sys
 import time
 
 from array_record.python import array_record_module
+from miniature_job import environment
 import pyarrow.parquet as parquet
 import pytest
 
@@ -25,7 +26,9 @@ def command(run: pathlib.Path, videos: pathlib.Path) -> list[str]:
 
 
 def run(folder: pathlib.Path, videos: pathlib.Path, code: int = 0) -> str:
-  done = subprocess.run(command(folder, videos), capture_output=True, text=True, timeout=600)
+  done = subprocess.run(
+    command(folder, videos), capture_output=True, text=True, timeout=600, env=environment()
+  )
   assert done.returncode == code, done.stdout + done.stderr
   return done.stdout
 
@@ -85,7 +88,11 @@ def test_ctrl_c_in_each_stage_changes_nothing(undisturbed, videos, tmp_path):
 def interrupted(folder: pathlib.Path, videos: pathlib.Path, number: int) -> str:
   """Sends Ctrl-C to a run when stage `number` is under way; returns what it says."""
   process = subprocess.Popen(
-    command(folder, videos), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    command(folder, videos),
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+    env=environment(),
   )
   begun = folder / TRAINING.get(number, "") / "run.json"
   shows = number in TRAINING and not begun.exists()  # it shows when training is under way

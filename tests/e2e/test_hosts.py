@@ -4,7 +4,6 @@ Eight devices in all: of one process, two or four.
 """
 
 import json
-import os
 import pathlib
 import shutil
 import signal
@@ -13,6 +12,7 @@ import subprocess
 import sys
 import time
 
+from miniature_job import environment
 import numpy as np
 import pytest
 
@@ -53,7 +53,7 @@ def start(
   """Starts the processes of a run; `differ` is a flag of which each gets its own number."""
   command = [sys.executable, "-m", "vidjax.train", *ARGUMENTS, f"--workdir={workdir}"]
   command += [f"--config.total_samples={8 * steps}"]
-  environ = os.environ | {"JAX_NUM_CPU_DEVICES": str(DEVICES // processes)}
+  environ = environment() | {"JAX_NUM_CPU_DEVICES": str(DEVICES // processes)}
   if processes > 1:
     environ["VIDJAX_COORDINATOR"] = f"127.0.0.1:{free_port()}"
     environ["VIDJAX_PROCESS_COUNT"] = str(processes)

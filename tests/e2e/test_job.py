@@ -3,7 +3,7 @@
 import json
 import pathlib
 
-from miniature_job import LOWRES, SMALL, run_job, run_vidjax
+from miniature_job import IMAGE, SMALL, VIDEO, run_job, run_vidjax
 import numpy as np
 import object_store
 import pyarrow.parquet as pq
@@ -50,8 +50,8 @@ def test_documented_commands_run(place, repo_root):
   extra = {
     "curate": ["--config.select.min_motion_score=0.01", "--config.encode.short_side=48"],
     "train_tokenizer": ["--vocab_size=30", "--model_type=bpe"],
-    "cache_latents": list(LOWRES),
-    "inspect_data": [*LOWRES, "--num_windows=4"],
+    "cache_latents": list(VIDEO),
+    "inspect_data": [*VIDEO, "--num_windows=4"],
     "sample": ["--steps=2", "--height=16", "--width=24"],
   }
   for line in commands(repo_root):
@@ -59,7 +59,7 @@ def test_documented_commands_run(place, repo_root):
     flags = extra.get(verb, [])
     if verb == "train":
       flags = [*SMALL, "--config.total_samples=4", "--config.batch_size=2"]
-      flags += LOWRES if "image.py" not in line else LOWRES[:2]
+      flags += VIDEO if "image.py" not in line else IMAGE
     run_vidjax(verb, *arguments, *flags)
   assert tokenizers.load("TOKENIZER").length == 128
   assert (place / "clip.mp4").stat().st_size > 0

@@ -5,7 +5,7 @@ import json
 import shutil
 
 from array_record.python import array_record_module
-from miniature_job import LOWRES, SMALL, run_vidjax
+from miniature_job import SMALL, VIDEO, run_vidjax
 import numpy as np
 import pytest
 
@@ -26,7 +26,7 @@ def stage(job, workdir, *flags):
     "--config.init_from=",
     "--config.batch_size=4",
     *SMALL,
-    *LOWRES,
+    *VIDEO,
     *flags,
   ]
 
@@ -97,7 +97,7 @@ def test_data_sets_and_views_of_several_shapes_train(job, tmp_path):
   assert all(np.isfinite(row["loss"]) for row in rows)
   out = tmp_path / "shown"
   done = run_vidjax(
-    "inspect_data", *arguments[1:2], *flags, "--config.batch_size=4", f"--out={out}", *LOWRES
+    "inspect_data", *arguments[1:2], *flags, "--config.batch_size=4", f"--out={out}", *VIDEO
   )
   assert "75.0% of the videos" in done.stdout
   captions = json.loads((out / "captions.json").read_text())

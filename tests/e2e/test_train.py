@@ -10,7 +10,7 @@ import sys
 import time
 
 import jax
-from miniature_job import LOWRES, SMALL, run_vidjax
+from miniature_job import SMALL, VIDEO, environment, run_vidjax
 import numpy as np
 import pytest
 
@@ -30,7 +30,7 @@ def stage(job: pathlib.Path, workdir: pathlib.Path, *flags: str) -> list[str]:
     "--config.batch_size=2",
     "--config.total_samples=16",
     *SMALL,
-    *LOWRES,
+    *VIDEO,
     *flags,
   ]
 
@@ -94,7 +94,10 @@ def undisturbed(job, tmp_path_factory) -> pathlib.Path:
 def test_interrupted_run_ends_where_an_undisturbed_one_does(job, undisturbed, tmp_path, number):
   arguments = stage(job, tmp_path / "parts", *THIRTY_STEPS)
   process = subprocess.Popen(
-    [sys.executable, "-m", "vidjax.cli", *arguments], stderr=subprocess.PIPE, text=True
+    [sys.executable, "-m", "vidjax.cli", *arguments],
+    stderr=subprocess.PIPE,
+    text=True,
+    env=environment(),
   )
   metrics = tmp_path / "parts" / "metrics.jsonl"
   deadline = time.monotonic() + 200
