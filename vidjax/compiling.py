@@ -16,6 +16,7 @@ from jax.extend import core as jax_core
 
 from vidjax import storage
 from vidjax.observe import console, run_info
+from vidjax.parallel import distributed
 from vidjax.program import Program
 
 _CACHE_ON = "jax_enable_compilation_cache"
@@ -69,6 +70,9 @@ class CompiledSteps:
     with _cache_use() as cache:
       compiled = lowered.compile()
     seconds = time.perf_counter() - lowered_at
+    # One process may compile while the others find the program in their caches; the first collective
+    # would not wait so long for it.
+    distributed.meet("compilation", self._program.config.deadlines.compile)
     memory = compiled.memory_analysis()
     facts = {
       "batch": {name: "x".join(map(str, shape)) for name, shape in _form(batch)},

@@ -7,7 +7,6 @@ import dataclasses
 import os
 import pathlib
 import re
-
 import socket
 import subprocess
 import sys

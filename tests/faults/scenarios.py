@@ -77,6 +77,13 @@ def _at_a_moment(case: Case, run: runs.Run, moment: str) -> None:
       time.sleep(case.rng.uniform(0, 0.05))
 
 
+def _until_restoring(run: runs.Run) -> None:
+  began = time.monotonic()
+  while "resuming" not in run.said(0) and run.processes[0].poll() is None:
+    assert time.monotonic() - began < runs.ENDS_WITHIN, run.said()
+    time.sleep(0.01)
+
+
 def _goes_on(case: Case, processes: int, had: list[int], faults: str = "", *flags: str) -> str:
   """The run goes on from the newest step that was complete, and ends as if nothing had been."""
   run = runs.finish(case.workdir, processes, *flags, faults=faults)
@@ -93,7 +100,7 @@ def kill_all(case: Case) -> str:
     moment = case.rng.choice(["compile", "step", "save", "restore"])
     run = runs.start(case.workdir, processes, faults=PACE)
     if moment == "restore" and runs.checkpoints(case.workdir):
-      run.wait_for(lambda: "resuming" in run.said(0) or run.processes[0].poll() is not None)
+      _until_restoring(run)
     elif runs.steps_logged(case.workdir) < runs.STEPS - 4:
       _at_a_moment(case, run, "step" if moment == "restore" else moment)
     had = runs.checkpoints(case.workdir)
@@ -131,7 +138,7 @@ def preempt(case: Case) -> str:
 
 
 def stop_hard(case: Case) -> str:
-  """A save that gets stuck on SIGTERM ends with the grace time; a second SIGTERM ends it at once."""
+  """A save that is stuck when SIGTERM comes ends with the grace time, or with a second SIGTERM."""
   twice = case.rng.random() < 0.5
   grace = "--config.deadlines.grace=" + ("60" if twice else "3")
   run = runs.start(case.workdir, 1, grace, faults=f"{PACE},slow_save=30")
@@ -260,14 +267,14 @@ def hopeless(case: Case) -> str:
   run = runs.start(case.workdir, 1, *flags, faults=f"nan={first}-999999")
   assert run.end() == [NONFINITE], run.said()
   assert "vidjax replay" in run.said()
-  (bundle,) = [p for p in (case.workdir / "replay").iterdir()][:1]
+  bundle = next((case.workdir / "replay").iterdir())
   step = json.loads(bundle.read_text())["step"]
   assert step == first // runs.BATCH + 1
   return f"gave up at {step}"
 
 
 def other_mesh(case: Case) -> str:
-  """Killed, and gone on with as another number of processes: the same samples, nearly the losses."""
+  """Killed, and gone on with as another number of processes: the same samples and losses."""
   before, after = case.rng.sample([1, 2, 4], 2)
   run = runs.start(case.workdir, before, faults=PACE)
   _at_a_moment(case, run, case.rng.choice(["step", "save"]))

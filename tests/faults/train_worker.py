@@ -33,7 +33,7 @@ def main() -> None:
   command.run(verb.main, depart=distributed.depart)
 
 
-def _scale_loss(value: str, factor: float) -> None:
+def scale_loss(value: str, factor: float) -> None:
   """Multiplies the loss of batches that hold one of the samples A-B."""
   import jax.numpy as jnp
 
@@ -106,8 +106,8 @@ def _slow_save(value: str) -> None:
 
 
 _FAULTS = {
-  "nan": lambda value: _scale_loss(value, float("nan")),
-  "huge": lambda value: _scale_loss(value, 1000.0),
+  "nan": lambda value: scale_loss(value, float("nan")),
+  "huge": lambda value: scale_loss(value, 1000.0),
   "hang": _hang,
   "pace": _pace,
   "clock": _clock,

@@ -208,13 +208,17 @@ def set_barrier_deadline(seconds: float) -> None:
   _barrier_seconds = seconds
 
 
-def meet(name: str) -> None:
+def meet(name: str, seconds: float | None = None) -> None:
   """Waits until all processes are here, which a collective would do for ever.
+
+  Args:
+    name: of the occasion, for the message.
+    seconds: how long, if not as `set_barrier_deadline` says.
 
   Raises:
     HangError: one did not come in time.
   """
-  coordination.meet(name, _barrier_seconds)
+  coordination.meet(name, _barrier_seconds if seconds is None else seconds)
 
 
 def all_agree(mine: bool) -> bool:
