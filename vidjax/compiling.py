@@ -70,8 +70,8 @@ class CompiledSteps:
     with _cache_use() as cache:
       compiled = lowered.compile()
     seconds = time.perf_counter() - lowered_at
-    # One process may compile while the others find the program in their caches; the first collective
-    # would not wait so long for it.
+    # One process may compile while the others find the program in their caches; the first
+    # collective would not wait so long for it.
     distributed.meet("compilation", self._program.config.deadlines.compile)
     memory = compiled.memory_analysis()
     facts = {
