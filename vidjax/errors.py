@@ -17,6 +17,8 @@ import traceback
 
 from absl import app, flags
 
+from vidjax import redaction
+
 INTERNAL = 1
 HANG = 6  # the watchdog leaves through os._exit with this code: there is no exception to raise
 
@@ -115,7 +117,7 @@ def exit_code(exc: BaseException) -> int:
 def run_main(main: Callable[..., int | None], *args, debug: bool | None = None) -> int:
   """Runs `main(*args)` and returns the exit code; every command ends through here.
 
-  An expected failure is one clear line on stderr. An internal error keeps its traceback, and so
+  An expected failure is one clear line on stderr, without secrets. An internal error keeps its traceback, and so
   does everything under `debug`.
 
   Args:
@@ -135,14 +137,14 @@ def run_main(main: Callable[..., int | None], *args, debug: bool | None = None) 
   except BaseException as exc:
     code = exit_code(exc)
     if debug or code == INTERNAL:
-      traceback.print_exception(exc)
+      print(redaction.redact("".join(traceback.format_exception(exc))), end="", file=sys.stderr)
     with contextlib.suppress(BrokenPipeError):
       print(_one_line(exc, code), file=sys.stderr, flush=True)
     return code
 
 
 def _one_line(exc: BaseException, code: int) -> str:
-  text = " ".join(str(exc).split())
+  text = redaction.redact(" ".join(str(exc).split()))
   if isinstance(exc, KeyboardInterrupt):
     return "vidjax: interrupted"
   if code == INTERNAL:

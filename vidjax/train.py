@@ -20,7 +20,7 @@ import time
 from absl import flags
 import jax
 
-from vidjax import command, compiling, divisibility, latent_sets, pretrained, storage
+from vidjax import command, compiling, divisibility, latent_sets, pretrained, redaction, storage
 from vidjax import config as configs
 from vidjax import feed as feeds
 from vidjax import program as programs
@@ -41,6 +41,7 @@ from vidjax.preview import Preview
 
 def train(config: configs.TrainConfig, workdir: str) -> None:
   """Runs one stage to its end, or raises what `vidjax.errors` maps to an exit code."""
+  redaction.refuse(configs.to_dict(config))
   root = storage.Path(workdir)
   if not distributed.is_first():
     console.mute()

@@ -21,7 +21,7 @@ from absl import flags, logging
 import cv2
 import grain
 
-from vidjax import errors
+from vidjax import errors, redaction
 from vidjax.data import batches as assembly
 from vidjax.data import samples, schedule, sharing
 from vidjax.data.batches import Batch, Tokenizer
@@ -243,6 +243,7 @@ class _Reading:
 def _prepare_worker(worker: int, workers: int) -> None:
   """Runs first in each decoding process."""
   del workers
+  redaction.guard_logs()
   sharing.begin_worker(worker)
   cv2.setNumThreads(1)  # the processes are the parallelism
   # Ctrl-C and a scheduler's SIGTERM reach the whole group. The trainer decides what they mean, and

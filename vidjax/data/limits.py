@@ -1,0 +1,28 @@
+"""How large a picture or clip may be: above, a file is a decompression bomb or a mistake.
+
+A hundred kilobytes of PNG, JPEG or H.264 can say a frame of a hundred gigabytes, and decoders make
+room for it before they find out that there is nothing in it.
+"""
+
+from vidjax import errors
+
+# 16384 x 8192. 16K video (15360 x 8640) passes, and pictures of 128 megapixels; a frame of it in RGB
+# takes 400 MB, which a decoding process has.
+MAX_PIXELS = 1 << 27
+# For FFmpeg's decoders, which ask before they make room for a frame, whenever its size changes.
+DECODER = {"max_pixels": str(MAX_PIXELS)}
+# A clip that is held in memory whole, as uint8 RGB: a minute of 1080p at 24 frames per second.
+MAX_CLIP_BYTES = 9 << 30
+
+
+def check(what: str, height: int, width: int) -> None:
+  """Refuses a picture of absurd size before it is decoded.
+
+  Raises:
+    DataError: it has more than `MAX_PIXELS`.
+  """
+  if height * width > MAX_PIXELS:
+    raise errors.DataError(
+      f"{what} says that it has {width}x{height} pixels, more than {MAX_PIXELS}: a decompression"
+      " bomb, or a damaged header"
+    )
