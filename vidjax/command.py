@@ -35,7 +35,9 @@ def run(
     try:
       rest = flags.FLAGS(known, known_only=pass_unknown)
     except flags.Error as error:
-      print(f"vidjax: error: {redaction.redact(str(error))}\nsee --help for all flags", file=sys.stderr)
+      print(
+        f"vidjax: error: {redaction.redact(str(error))}\nsee --help for all flags", file=sys.stderr
+      )
       sys.exit(2)
     if len(rest) > 1 and not pass_unknown:
       print(f"vidjax: error: {rest[1]!r} is not a flag; flags start with --", file=sys.stderr)

@@ -117,8 +117,8 @@ def exit_code(exc: BaseException) -> int:
 def run_main(main: Callable[..., int | None], *args, debug: bool | None = None) -> int:
   """Runs `main(*args)` and returns the exit code; every command ends through here.
 
-  An expected failure is one clear line on stderr, without secrets. An internal error keeps its traceback, and so
-  does everything under `debug`.
+  An expected failure is one clear line on stderr. An internal error keeps its traceback, and so
+  does everything under `debug`. Secrets are hidden in both.
 
   Args:
     main: body of a command; its return value (None is 0) is the exit code.
@@ -137,7 +137,8 @@ def run_main(main: Callable[..., int | None], *args, debug: bool | None = None) 
   except BaseException as exc:
     code = exit_code(exc)
     if debug or code == INTERNAL:
-      print(redaction.redact("".join(traceback.format_exception(exc))), end="", file=sys.stderr)
+      lines = traceback.format_exception(exc)
+      print(redaction.redact("".join(lines)), end="", file=sys.stderr)
     with contextlib.suppress(BrokenPipeError):
       print(_one_line(exc, code), file=sys.stderr, flush=True)
     return code

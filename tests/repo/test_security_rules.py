@@ -58,14 +58,14 @@ def breaches(source: str, file: str) -> list[str]:
       found.append(f"{node.lineno}: {called}")
     if constants.get("allow_pickle", False) is not False:
       found.append(f"{node.lineno}: allow_pickle")
-    if called in ("torch.load", "torch.jit.load"):
-      if file not in TORCH_LOAD or constants.get("weights_only") is not True:
-        found.append(f"{node.lineno}: {called} that is not asked for weights only")
+    tensors_alone = file in TORCH_LOAD and constants.get("weights_only") is True
+    if called in ("torch.load", "torch.jit.load") and not tensors_alone:
+      found.append(f"{node.lineno}: {called} that is not asked for weights only")
     if constants.get("shell", False) is not False or called in SHELLS:
       found.append(f"{node.lineno}: {called} goes through a shell")
-    if called in ("subprocess.run", "subprocess.Popen", "subprocess.check_output"):
-      if node.args and isinstance(node.args[0], (ast.Constant, ast.JoinedStr)):
-        found.append(f"{node.lineno}: {called} takes a list of arguments")
+    as_text = bool(node.args) and isinstance(node.args[0], (ast.Constant, ast.JoinedStr))
+    if called in ("subprocess.run", "subprocess.Popen", "subprocess.check_output") and as_text:
+      found.append(f"{node.lineno}: {called} takes a list of arguments")
     if called.endswith("mktemp"):
       found.append(f"{node.lineno}: {called}: a name that others can take first")
     if called.rpartition(".")[2] in ("extractall", "extract", "unpack_archive"):
@@ -140,7 +140,9 @@ def requirements(lock: pathlib.Path) -> list[str]:
   return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
-@pytest.mark.parametrize("lock", ["requirements/base.lock", "requirements/dev.lock", "demo/media.lock"])
+@pytest.mark.parametrize(
+  "lock", ["requirements/base.lock", "requirements/dev.lock", "demo/media.lock"]
+)
 def test_every_locked_package_has_a_version_and_hashes(lock):
   entries = requirements(ROOT / lock)
   assert entries

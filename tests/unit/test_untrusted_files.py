@@ -39,7 +39,9 @@ def test_names_that_lead_out_are_refused(name):
     storage.below("gs://bucket/model", name, "index.json")
 
 
-@pytest.mark.parametrize("name", ["a.png", "a/b/c.png", "..a/b..png", "a b~c@d.png", ".hidden", "é:x"])
+@pytest.mark.parametrize(
+  "name", ["a.png", "a/b/c.png", "..a/b..png", "a b~c@d.png", ".hidden", "é:x"]
+)
 def test_names_below_pass(tmp_path, name):
   assert storage.below(tmp_path, name, "index.json") == storage.Path(tmp_path) / name
   assert str(storage.below("gs://bucket/m", name, "x")) == f"gs://bucket/m/{name}"
@@ -72,7 +74,9 @@ def test_index_of_a_data_set_cannot_name_other_files(tmp_path):
   source = folder.open_index(
     str(tmp_path), tmp_path, "index-images.npz", [index.Unit("a.png", "1")], lambda _: [row]
   )
-  with pytest.raises(errors.DataError, match=r"index-images\.npz names the file '\.\./\.\./x\.png'"):
+  with pytest.raises(
+    errors.DataError, match=r"index-images\.npz names the file '\.\./\.\./x\.png'"
+  ):
     source[0]
 
 

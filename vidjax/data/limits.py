@@ -9,7 +9,7 @@ from vidjax import errors
 # 16384 x 8192. 16K video (15360 x 8640) passes, and pictures of 128 megapixels; a frame of it in RGB
 # takes 400 MB, which a decoding process has.
 MAX_PIXELS = 1 << 27
-# For FFmpeg's decoders, which ask before they make room for a frame, whenever its size changes.
+# For FFmpeg's decoders, which ask before they make room for a frame of another size.
 DECODER = {"max_pixels": str(MAX_PIXELS)}
 # A clip that is held in memory whole, as uint8 RGB: a minute of 1080p at 24 frames per second.
 MAX_CLIP_BYTES = 9 << 30

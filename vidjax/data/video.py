@@ -70,8 +70,11 @@ class Frame:
   picture: av.VideoFrame
 
 
-# Playlists and scripts, which have FFmpeg open what they name: other files, or what is in the network.
-_PLAYLISTS = frozenset("concat dash hls imf image2 lavfi rtsp sdp webm_dash_manifest".split())
+# Playlists and scripts have FFmpeg open what they name: other files, or what is in the network.
+_PLAYLISTS = {
+  *("concat", "dash", "hls", "imf", "image2", "lavfi", "rtsp", "sdp"),
+  "webm_dash_manifest",
+}
 _FORMATS = ",".join(sorted(av.formats_available - _PLAYLISTS))
 
 

@@ -18,7 +18,6 @@ from vidjax import lazy, storage
 from vidjax.interop import safetensors
 from vidjax.interop.layouts import PICKLES
 
-
 # Before it, `weights_only` could be made to run programs (CVE-2025-32434).
 _SAFE_TORCH = (2, 6)
 # Tensors that share their numbers, as tied embeddings do, are written once and counted twice.
@@ -85,7 +84,7 @@ def _reason(exc: Exception) -> str:
 
 
 def _check_members(path: storage.PathLike, local: str) -> None:
-  """Refuses a zip file whose members unpack to more than the file; torch stores them as they are."""
+  """Refuses a zip file whose members unpack to more than it; torch stores them as they are."""
   if not zipfile.is_zipfile(local):
     return  # the layout before torch 1.6, whose tensors follow one another uncompressed
   try:

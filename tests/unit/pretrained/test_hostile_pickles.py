@@ -53,7 +53,9 @@ def hostile(tmp_path):
     "inside a map": {"state_dict": {"w": tensor, "hyper": Call(os.mkdir, mark)}},
     "state of an object": Call(_Stateful, state=mark),
     "numpy object array": {"w": np.array([Call(os.mkdir, mark)], object)},
-    "bytes as another pickle": Call(torch.storage._load_from_bytes, pickle.dumps(Call(os.mkdir, mark))),
+    "bytes as another pickle": Call(
+      torch.storage._load_from_bytes, pickle.dumps(Call(os.mkdir, mark))
+    ),
     "another file": {"w": Call(torch.from_file, str(other), False, 4)},
     "storage of another file": {"w": Call(torch.UntypedStorage.from_file, str(other), False, 16)},
     "as a class of tensors": Call(

@@ -11,7 +11,9 @@ import json
 from typing import Any
 
 NAME = "sidecar"
-MAX_BYTES = 1 << 24  # captions of one clip, a sentence for each frame of an hour included, have 10 MB
+MAX_BYTES = (
+  1 << 24
+)  # captions of one clip, a sentence for each frame of an hour included, have 10 MB
 
 
 def names(source: str) -> list[str]:
