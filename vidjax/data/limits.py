@@ -6,8 +6,8 @@ room for it before they find out that there is nothing in it.
 
 from vidjax import errors
 
-# 16384 x 8192. 16K video (15360 x 8640) passes, and pictures of 128 megapixels; a frame of it in RGB
-# takes 400 MB, which a decoding process has.
+# 16384 x 8192. 16K video (15360 x 8640) passes, and pictures of 128 megapixels. In RGB it takes
+# 400 MB, which a decoding process has.
 MAX_PIXELS = 1 << 27
 # For FFmpeg's decoders, which ask before they make room for a frame of another size.
 DECODER = {"max_pixels": str(MAX_PIXELS)}
