@@ -15,7 +15,7 @@ import zipfile
 from absl import flags
 import numpy as np
 
-from vidjax import command, packed, storage
+from vidjax import command, packed, redaction, storage
 from vidjax.metrics import intervals, protocols, results
 from vidjax.observe import console, run_info
 
@@ -57,7 +57,7 @@ def read_features(path: str) -> np.ndarray:
 
 def write(out: str, result: results.Result) -> str:
   """Writes report.md, then result.json, the sign that all is there; returns the report."""
-  content = result.to_json(run_info.code_version())
+  content = redaction.redact_values(result.to_json(run_info.code_version()))
   report = results.report(content)
   storage.write_text(storage.Path(out) / "report.md", report)
   storage.write_json(storage.Path(out) / "result.json", content)

@@ -32,7 +32,10 @@ _RULES = tuple(
     (r"(\bauthorization['\"]?\s*[:=]\s*)[^'\"\n,}]*['\"]?[^'\"\n,}]+", rf"\1{HIDDEN}"),
     (r"(\bbearer\s+)[\w.~+/=-]{8,}", rf"\1{HIDDEN}"),
     # name=value of flags and URLs, "name": "value" of maps; what is shorter is a number or a word
-    (rf"(?<!\w)((?:{_NAMES})['\"]?\s*[=:]\s*['\"]?)(?!\[redacted)[^\s'\"&,;)\]}}]{{6,}}", rf"\1{HIDDEN}"),
+    (
+      rf"(?<!\w)((?:{_NAMES})['\"]?\s*[=:]\s*['\"]?)(?!\[redacted)[^\s'\"&,;)\]}}]{{6,}}",
+      rf"\1{HIDDEN}",
+    ),
     # what services give a form by which it is known
     (r"\bhf_[A-Za-z0-9]{16,}", HIDDEN),
     (r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[abprs]-|sk-|wandb_v\d_)[\w-]{16,}", HIDDEN),

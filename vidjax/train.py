@@ -41,7 +41,6 @@ from vidjax.preview import Preview
 
 def train(config: configs.TrainConfig, workdir: str) -> None:
   """Runs one stage to its end, or raises what `vidjax.errors` maps to an exit code."""
-  redaction.refuse(configs.to_dict(config))
   root = storage.Path(workdir)
   if not distributed.is_first():
     console.mute()
@@ -154,7 +153,7 @@ def _train_on_mesh(
       if batches.rejected:
         process = jax.process_index()
         name = f"rejected_clips{f'_{process}' if process else ''}.json"
-        storage.write_json(root / name, dict(batches.rejected))
+        storage.write_json(root / name, redaction.redact_values(batches.rejected))
       due = step % config.checkpoint.every_steps == 0 or step == config.total_steps
       checkpointer.save(step, states.as_dict(state), position, interim=not due)
 
