@@ -70,14 +70,6 @@ class Frame:
   picture: av.VideoFrame
 
 
-# Playlists and scripts have FFmpeg open what they name: other files, or what is in the network.
-_PLAYLISTS = {
-  *("concat", "dash", "hls", "imf", "image2", "lavfi", "rtsp", "sdp"),
-  "webm_dash_manifest",
-}
-_FORMATS = ",".join(sorted(av.formats_available - _PLAYLISTS))
-
-
 class NoVideoError(ValueError):
   """The file holds no video that can be decoded: sound only, a cover picture, an unknown codec."""
 
@@ -363,9 +355,7 @@ def _open(source: Source, *, analyse: bool = True) -> Any:
   """Opens a file; analysis decodes its first frames to find what the container does not say."""
   # "file:" since FFmpeg takes a name such as "concat:x|y" for something else than a file.
   file = io.BytesIO(source) if isinstance(source, bytes) else f"file:{os.fspath(source)}"
-  options = {"format_whitelist": _FORMATS, **limits.DECODER}
-  if not analyse:
-    options["skip_frame"] = "all"
+  options = {**limits.FILE, **limits.DECODER, **({} if analyse else {"skip_frame": "all"})}
   # Titles in other encodings than UTF-8 are common, and no reason not to read the pictures.
   container = av.open(file, options=options, metadata_errors="replace")
   for stream in container.streams.video:

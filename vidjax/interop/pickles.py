@@ -79,8 +79,12 @@ def as_safetensors(path: storage.PathLike) -> Iterator[str]:
 
 def _reason(exc: Exception) -> str:
   """What torch found, without its advice to read the file in the way that runs programs."""
-  found = re.search(r"WeightsUnpickler error: ([^\n]+)", str(exc))
-  return found[1] if found else (str(exc).splitlines() or [type(exc).__name__])[0]
+  text = str(exc)
+  if found := re.search(r"\bGLOBAL ([\w.]+)", text):
+    return f"it calls for {found[1]}, which is code and no tensor"
+  if "weights_only" in text or "Weights only" in text:
+    return "it holds more than tensors, numbers, texts and containers of them"
+  return (text.splitlines() or [type(exc).__name__])[0]
 
 
 def _check_members(path: storage.PathLike, local: str) -> None:

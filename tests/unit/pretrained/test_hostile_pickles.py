@@ -56,7 +56,6 @@ def hostile(tmp_path):
     "bytes as another pickle": Call(
       torch.storage._load_from_bytes, pickle.dumps(Call(os.mkdir, mark))
     ),
-    "another file": {"w": Call(torch.from_file, str(other), False, 4)},
     "storage of another file": {"w": Call(torch.UntypedStorage.from_file, str(other), False, 16)},
     "as a class of tensors": Call(
       torch._tensor._rebuild_from_type_v2, os.mkdir, torch.Tensor, (mark,), {}
@@ -88,6 +87,8 @@ def raw(*operations):
     raw(b"ctorch\nserialization.os.system\n", b"X\x04\x00\x00\x00true", b"\x85R"),
     raw(b"cbuiltins\ngetattr\n", b"ctorch\n_utils\n", b"X\x02\x00\x00\x00os", b"\x86R"),
     b"\x80\x04" + b"\x8c\x02os\x8c\x06system\x93" + b"\x8c\x04true\x85R.",  # STACK_GLOBAL
+    raw(b"ctorch\nfrom_file\n", b"X\x04\x00\x00\x00true", b"\x85R"),
+    raw(b"ctorch.storage\nUntypedStorage.from_file\n", b"X\x04\x00\x00\x00true", b"\x85R"),
     raw(b"(X\x04\x00\x00\x00trueios\nsystem\n"),  # INST
     raw(b"\x82\x01"),  # a global by a number
   ],
