@@ -13,13 +13,12 @@ from vidjax import errors
 MAX_PIXELS = 1 << 27
 # For FFmpeg's decoders, which ask before they make room for a frame of another size.
 DECODER = {"max_pixels": str(MAX_PIXELS)}
-# For FFmpeg's readers of files. Playlists and scripts would have it open what they name: other files,
-# or what is in the network.
-_PLAYLISTS = {
-  *("concat", "dash", "hls", "imf", "image2", "lavfi", "rtsp", "sdp"),
-  "webm_dash_manifest",
+# For FFmpeg's readers of files. Playlists and scripts would have it open what they name: other
+# files, or what is in the network.
+_PLAYLISTS = ("concat", "dash", "hls", "imf", "image2", "lavfi", "rtsp", "sdp")
+FILE = {
+  "format_whitelist": ",".join(sorted(av.formats_available - {*_PLAYLISTS, "webm_dash_manifest"}))
 }
-FILE = {"format_whitelist": ",".join(sorted(av.formats_available - _PLAYLISTS))}
 # A clip that is held in memory whole, as uint8 RGB: a minute of 1080p at 24 frames per second.
 MAX_CLIP_BYTES = 9 << 30
 
