@@ -25,9 +25,9 @@ from vidjax.observe import writers
 pytestmark = pytest.mark.slow
 
 CONFIG = "configs/svd/image.py:tiny"
-STEPS, BATCH, CLIPS = 40, 8, 12
-# Longer than processes take to start on a busy machine, or they are taken to hang, too.
-TIMEOUT_S = 15
+STEPS, BATCH, CLIPS = 24, 8, 12
+# Processes that start more slowly on a busy machine are taken to hang, and that is borne thrice.
+TIMEOUT_S = 10
 OVERRIDES = (
   "encoders.vae=random:tiny",
   f"batch_size={BATCH}",
@@ -115,7 +115,7 @@ def data(tmp_path_factory, records) -> pathlib.Path:
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, data) -> list[tuple]:
   workdir = tmp_path_factory.mktemp("undisturbed") / "w"
-  end(start(workdir, data, "data.num_workers=2"))
+  end(start(workdir, data))  # which decodes where it trains: nobody there to be killed
   found = course(workdir)
   assert len(found) == STEPS
   return found
@@ -165,7 +165,7 @@ def test_bad_records_beyond_the_budget_end_the_run_by_name(records, tmp_path):
   assert not list((tmp_path / "w").glob("checkpoints/*"))
 
 
-@pytest.mark.parametrize("fault", ["missing", "truncated", "emptied"])
+@pytest.mark.parametrize("fault", ["missing", "truncated"])
 def test_a_shard_that_is_not_whole_ends_the_run_by_name(data, tmp_path, fault):
   folder = shutil.copytree(data, tmp_path / "d")
   shard = folder / "shards" / "clips-train.array_record-00001-of-00002"
@@ -173,7 +173,7 @@ def test_a_shard_that_is_not_whole_ends_the_run_by_name(data, tmp_path, fault):
     shard.unlink()
     expected = f"{folder}/shards has 1 shards of the split 'train', but their names say there are 2"
   else:
-    os.truncate(shard, shard.stat().st_size // 2 if fault == "truncated" else 0)
+    os.truncate(shard, shard.stat().st_size // 2)
     expected = f"shard {shard} is not an ArrayRecord file, or it is cut short"
   assert expected in end(start(tmp_path / "w", folder), code=3)
 
@@ -183,8 +183,8 @@ def test_storage_that_stops_answering_ends_the_run_by_name(data, tmp_path, monke
   with object_store.serve() as store, store.environment():
     storage.publish(data, "gs://bucket/clips")
     store.silent = r"array_record-\d+-of-\d+\?.*alt=media"  # listed, and never read
-    run = start(tmp_path / "w", "gs://bucket/clips", "data.num_workers=1", "data.timeout_s=3")
+    run = start(tmp_path / "w", "gs://bucket/clips", "data.num_workers=1", "data.timeout_s=2")
     said = end(run, code=3)
-  assert "gs://bucket/clips: decoding processes died, or gave no batch for data.timeout_s=3" in said
+  assert "gs://bucket/clips: decoding processes died, or gave no batch for data.timeout_s=2" in said
   assert "4 times in a row at sample 0" in said
   assert "does the storage answer?" in said
