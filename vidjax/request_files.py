@@ -68,4 +68,7 @@ def _covering(path: str, frames_KHWC: np.ndarray, height: int, width: int) -> np
       f"{path} is {own_width}x{own_height}: scaled to cover {width}x{height}, the middle"
       f" {kept:.0%} are kept"
     )
-  return transforms.cover_crop(frames_KHWC, height, width).astype(np.float32) / 255.0
+  try:
+    return transforms.cover_crop(frames_KHWC, height, width).astype(np.float32) / 255.0
+  except errors.DataError as error:
+    raise ValueError(f"{path}: {error}") from error

@@ -23,14 +23,14 @@ FILE = {
 MAX_CLIP_BYTES = 9 << 30
 
 
-def check(what: str, height: int, width: int) -> None:
+def check(what: str, height: int, width: int, error: type[Exception] = errors.DataError) -> None:
   """Refuses a picture of absurd size before it is decoded.
 
   Raises:
-    DataError: it has more than `MAX_PIXELS`.
+    `error`: it has more than `MAX_PIXELS`.
   """
   if height * width > MAX_PIXELS:
-    raise errors.DataError(
+    raise error(
       f"{what} says that it has {width}x{height} pixels, more than {MAX_PIXELS}: a decompression"
       " bomb, or a damaged header"
     )

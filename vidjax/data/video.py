@@ -71,7 +71,7 @@ class Frame:
 
 
 class NoVideoError(ValueError):
-  """The file holds no video that can be decoded: sound only, a cover picture, an unknown codec."""
+  """The file holds no video that can be decoded: sound only, an unknown codec, an absurd size."""
 
 
 class FrameReader:
@@ -293,7 +293,7 @@ def upright_size(picture: av.VideoFrame, stream: Any) -> tuple[int, int]:
   # A container that was opened without analysis leaves to the decoder what the stream itself says.
   aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
   width, height = max(1, round(picture.width * aspect)), picture.height
-  limits.check("the video", height, width)
+  limits.check("the video", height, width, NoVideoError)
   return (height, width) if _orientation(picture)[0] else (width, height)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
+from data_pipelines import analyse, config
 from vidjax import errors, request_files
 from vidjax.data import limits, pictures, transforms, video
 
@@ -70,9 +71,9 @@ def test_pixels_that_are_no_squares_do_not_make_a_video_absurd(tmp_path, monkeyp
   path = media.write(tmp_path / "w.mp4", media.shot(0, 6), aspect=fractions.Fraction(60, 1))
   assert video.probe(str(path)).width == 128 * 60
   monkeypatch.setattr(limits, "MAX_PIXELS", 128 * 72 * 59)
-  with pytest.raises(errors.DataError, match="says that it has 7680x72 pixels"):
+  with pytest.raises(video.NoVideoError, match="says that it has 7680x72 pixels"):
     video.probe(str(path))
-  with pytest.raises(errors.DataError, match="says that it has 7680x72 pixels"):
+  with pytest.raises(video.NoVideoError, match="says that it has 7680x72 pixels"):
     video.read_frames_at(str(path), [0.0])
 
 
@@ -101,3 +102,16 @@ def test_a_clip_that_memory_does_not_hold_is_refused(clip, monkeypatch):
   monkeypatch.setattr(limits, "MAX_CLIP_BYTES", 6 * 72 * 128 * 3 - 1)
   with pytest.raises(ValueError, match=r"--video=.*x\.mp4 cannot be read .* 6 frames of 128x72"):
     request_files.read_clip("video", str(clip), 16, 16)
+
+
+def test_a_picture_that_is_asked_for_by_flag_is_a_users_error(tmp_path):
+  PIL.Image.new("RGB", (1000, 1)).save(tmp_path / "line.png")
+  with pytest.raises(ValueError, match=r"line\.png: a picture of 1x1000 pixels is too narrow"):
+    request_files.read_image("image", str(tmp_path / "line.png"), 64, 64)
+
+
+def test_curation_rejects_a_video_of_absurd_size(tmp_path, monkeypatch):
+  media.write(tmp_path / "w.mp4", media.shot(0, 6), aspect=fractions.Fraction(60, 1))
+  monkeypatch.setattr(limits, "MAX_PIXELS", 128 * 72 * 59)
+  found = analyse.analyse(tmp_path, "w.mp4", str(tmp_path / "cache"), config.CurateConfig())
+  assert "says that it has 7680x72 pixels" in found.reject.error
