@@ -26,8 +26,8 @@ pytestmark = pytest.mark.slow
 
 CONFIG = "configs/svd/image.py:tiny"
 STEPS, BATCH, CLIPS = 24, 8, 12
-# Processes that start more slowly on a busy machine are taken to hang, and that is borne thrice.
-TIMEOUT_S = 10
+# Processes that take longer to start, on a busy machine, are taken to hang; that is borne thrice.
+TIMEOUT_S = 20
 OVERRIDES = (
   "encoders.vae=random:tiny",
   f"batch_size={BATCH}",
@@ -122,15 +122,15 @@ def undisturbed(tmp_path_factory, data) -> list[tuple]:
 
 
 def test_decoding_processes_that_die_and_hang_change_nothing(data, undisturbed, tmp_path):
-  run = start(tmp_path / "w", data, "data.num_workers=2", f"data.timeout_s={TIMEOUT_S}")
+  run = start(tmp_path / "w", data, "data.num_workers=1", f"data.timeout_s={TIMEOUT_S}")
   try:
     until(run, lambda: len(rows(tmp_path / "w")) >= 2)
     first = decoders(run)
-    assert len(first) == 2
+    assert len(first) == 1
     os.kill(first[0], signal.SIGKILL)
-    until(run, lambda: len(decoders(run)) == 2 and not set(decoders(run)) & set(first))
+    until(run, lambda: len(decoders(run)) == 1 and not set(decoders(run)) & set(first))
     second = decoders(run)
-    os.kill(second[1], signal.SIGSTOP)
+    os.kill(second[0], signal.SIGSTOP)  # before it has made anything: it has just been started
   finally:
     said = end(run)
   assert said.count("Starting the decoding processes again") >= 2
