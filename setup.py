@@ -47,7 +47,7 @@ setuptools.setup(
     "eval": ["pyarrow"],
     "gcs": ["gcsfs"],
     "s3": ["s3fs"],
-    "torch": ["torch", "diffusers", "transformers"],
+    "torch": ["torch>=2.6", "diffusers", "transformers"],
     "wandb": ["wandb"],
     "dev": [
       "gcsfs",

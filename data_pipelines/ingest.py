@@ -74,7 +74,7 @@ def sidecar_captions(folder: Any, source: str) -> dict[str, str]:
   for name in sidecar.names(source):
     path = storage.Path(folder) / name
     if path.exists():
-      captions.update(sidecar.parse(storage.read_bytes(path), name))
+      captions.update(sidecar.parse(storage.read_bytes(path, sidecar.MAX_BYTES), name))
   return captions
 
 

@@ -8,7 +8,8 @@ runs the server; other processes reach it through the environment.
       with store.environment():
         storage.write_text("gs://bucket/a.txt", "hello")   # any bucket name exists
 
-Faults can be injected: `store.fail_next(n)` answers the next `n` writes with 503.
+Faults can be injected: `store.fail_next(n)` answers the next `n` writes with 503, and requests
+whose address matches `store.silent`, a regular expression, are never answered.
 """
 
 import base64
@@ -25,6 +26,7 @@ import os
 import re
 import sys
 import threading
+import time
 from typing import Any
 import unittest.mock
 import urllib.parse
@@ -48,6 +50,7 @@ class Store:
   generation: int = 0
   failures: int = 0
   writes: int = 0
+  silent: str = ""
 
   def variables(self) -> dict[str, str]:
     """Environment that leads gcsfs, Orbax and tensorstore to this server without credentials."""
@@ -139,6 +142,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     url = urllib.parse.urlsplit(self.path)
     query = {k: v[-1] for k, v in urllib.parse.parse_qs(url.query, True).items()}
     body = self._body()
+    while self.store.silent and re.search(self.store.silent, _unquote(self.path)):
+      time.sleep(0.1)  # until the server ends, or the client does
     try:
       with self.store.lock:
         status, content, headers = self._route(url.path, query, body)

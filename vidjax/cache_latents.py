@@ -23,7 +23,7 @@ from absl import flags
 import jax
 import numpy as np
 
-from vidjax import command, errors, latent_sets, storage
+from vidjax import command, errors, latent_sets, redaction, storage
 from vidjax import config as configs
 from vidjax.data import latents, records, schema, shard_writer, sources
 from vidjax.data.clip import Source
@@ -266,7 +266,7 @@ def _finish(source: Source, out: str, split: str, plan: Plan) -> None:
   unreadable = np.flatnonzero(np.isnan(source.listing.durations_s))
   rejects = [{"clip": source.name(int(n)), "error": "cannot be opened"} for n in unreadable]
   rejects += [reject for note in notes for reject in note["rejects"]]
-  storage.write_json(storage.Path(out) / f"rejects-{split}.json", rejects)
+  storage.write_json(storage.Path(out) / f"rejects-{split}.json", redaction.redact_values(rejects))
   if not clips:
     raise errors.DataError(f"{source.path}: no clip of the split {split!r} can be read, see {out}")
   digest = hashlib.sha256("".join(content for _, _, content in clips).encode())

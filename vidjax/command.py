@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from vidjax import errors
+from vidjax import errors, redaction
 
 _OVERRIDE = "--config."
 
@@ -35,7 +35,9 @@ def run(
     try:
       rest = flags.FLAGS(known, known_only=pass_unknown)
     except flags.Error as error:
-      print(f"vidjax: error: {error}\nsee --help for all flags", file=sys.stderr)
+      print(
+        f"vidjax: error: {redaction.redact(str(error))}\nsee --help for all flags", file=sys.stderr
+      )
       sys.exit(2)
     if len(rest) > 1 and not pass_unknown:
       print(f"vidjax: error: {rest[1]!r} is not a flag; flags start with --", file=sys.stderr)
@@ -47,6 +49,7 @@ def run(
     return rest
 
   def verb(_: Sequence[str]) -> NoReturn:
+    redaction.guard_logs()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     code = errors.run_main(main)
     if depart is not None:

@@ -16,7 +16,7 @@ import types
 import typing
 from typing import Any, TypeVar
 
-from vidjax import storage
+from vidjax import redaction, storage
 from vidjax.conditioning.modes import MODES
 from vidjax.data.config import DataConfig
 from vidjax.diffusion.process import DiffusionConfig
@@ -248,11 +248,13 @@ def load(flag: str, overrides: Sequence[str] = ()) -> TrainConfig:
     overrides: `a.b=value` each, applied last.
 
   Raises:
-    ValueError: file, variant, key or value is not right; the message names it.
+    ValueError: file, variant, key or value is not right, or a secret; the message names it.
   """
   if flag.endswith(".json"):
     return from_dict(TrainConfig, storage.read_json(flag))
-  return from_dict(TrainConfig, apply_overrides(TrainConfig, load_file(flag), overrides))
+  config = from_dict(TrainConfig, apply_overrides(TrainConfig, load_file(flag), overrides))
+  redaction.refuse(to_dict(config))  # it is stored in each run's folder and in checkpoints
+  return config
 
 
 def load_file(flag: str) -> dict[str, Any]:

@@ -17,6 +17,8 @@ import traceback
 
 from absl import app, flags
 
+from vidjax import redaction
+
 INTERNAL = 1
 HANG = 6  # the watchdog leaves through os._exit with this code: no thread can raise in another
 
@@ -123,7 +125,7 @@ def run_main(main: Callable[..., int | None], *args, debug: bool | None = None) 
   """Runs `main(*args)` and returns the exit code; every command ends through here.
 
   An expected failure is one clear line on stderr. An internal error keeps its traceback, and so
-  does everything under `debug`.
+  does everything under `debug`. Secrets are hidden in both.
 
   Args:
     main: body of a command; its return value (None is 0) is the exit code.
@@ -142,14 +144,15 @@ def run_main(main: Callable[..., int | None], *args, debug: bool | None = None) 
   except BaseException as exc:
     code = exit_code(exc)
     if debug or code == INTERNAL:
-      traceback.print_exception(exc)
+      lines = traceback.format_exception(exc)
+      print(redaction.redact("".join(lines)), end="", file=sys.stderr)
     with contextlib.suppress(BrokenPipeError):
       print(_one_line(exc, code), file=sys.stderr, flush=True)
     return code
 
 
 def _one_line(exc: BaseException, code: int) -> str:
-  text = " ".join(str(exc).split())
+  text = redaction.redact(" ".join(str(exc).split()))
   if isinstance(exc, KeyboardInterrupt):
     return "vidjax: interrupted"
   if code == INTERNAL:

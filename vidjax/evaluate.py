@@ -10,13 +10,12 @@ different protocol hashes into one column. Exit codes: 0 done; 2 bad flag, featu
 3 data; 4 checkpoint; 7 disk full; 130 interrupted.
 """
 
-import io
 import zipfile
 
 from absl import flags
 import numpy as np
 
-from vidjax import command, storage
+from vidjax import command, packed, redaction, storage
 from vidjax.metrics import intervals, protocols, results
 from vidjax.observe import console, run_info
 
@@ -44,13 +43,10 @@ def read_features(path: str) -> np.ndarray:
   """
   if not storage.Path(path).is_file():
     raise ValueError(f"{path}: there is no such file")
-  try:
-    content = np.load(io.BytesIO(storage.read_bytes(path)), allow_pickle=False)
-  except (zipfile.BadZipFile, ValueError, EOFError, OSError) as error:
-    raise ValueError(f"{path} is not an .npz file: {error}") from error
-  if isinstance(content, np.ndarray):
-    raise ValueError(f"{path} is an .npy file: save it with np.savez({path!r}, {_KEY}=...)")
-  with content:
+  with storage.open_read(path) as file:
+    if file.read(len(np.lib.format.MAGIC_PREFIX)) == np.lib.format.MAGIC_PREFIX:
+      raise ValueError(f"{path} is an .npy file: save it with np.savez({path!r}, {_KEY}=...)")
+  with packed.load_arrays(path) as content:
     if _KEY not in content:
       raise ValueError(f"{path} has no array {_KEY!r}, it holds: {', '.join(content) or 'nothing'}")
     try:
@@ -61,7 +57,7 @@ def read_features(path: str) -> np.ndarray:
 
 def write(out: str, result: results.Result) -> str:
   """Writes report.md, then result.json, the sign that all is there; returns the report."""
-  content = result.to_json(run_info.code_version())
+  content = redaction.redact_values(result.to_json(run_info.code_version()))
   report = results.report(content)
   storage.write_text(storage.Path(out) / "report.md", report)
   storage.write_json(storage.Path(out) / "result.json", content)

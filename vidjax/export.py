@@ -21,7 +21,7 @@ from absl import flags
 import jax
 import numpy as np
 
-from vidjax import autoencoding, command, denoising, lazy, pretrained, storage
+from vidjax import autoencoding, command, denoising, lazy, pretrained, redaction, storage
 from vidjax import config as configs
 from vidjax.conditioning.modes import MODES
 from vidjax.data import loader
@@ -125,7 +125,7 @@ def scaling_factor(config: configs.TrainConfig, params: lazy.Weights) -> float:
 
 def _load(model: str, weights: str, origin: str | None) -> pretrained.Pretrained:
   loaded = pretrained.load(model, weights)
-  return loaded if origin is None else dataclasses.replace(loaded, origin=origin)
+  return dataclasses.replace(loaded, origin=redaction.redact(origin or loaded.origin))
 
 
 def _read_back(out: str, format: str, written: parts.Parts) -> parts.Parts:

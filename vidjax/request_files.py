@@ -7,7 +7,7 @@ import av.error
 import numpy as np
 
 from vidjax import errors, storage
-from vidjax.data import pictures, transforms, video
+from vidjax.data import limits, pictures, transforms, video
 from vidjax.observe import console
 
 
@@ -39,6 +39,11 @@ def read_clip(flag: str, path: str, height: int, width: int) -> tuple[np.ndarray
   content = _content(flag, path)
   try:
     info = video.probe(content)
+    if info.num_frames * info.height * info.width * 3 > limits.MAX_CLIP_BYTES:
+      raise ValueError(
+        f"it has {info.num_frames} frames of {info.width}x{info.height}, more than"
+        f" {limits.MAX_CLIP_BYTES} bytes, and is held in memory: cut it, or make it smaller"
+      )
     frames_KHWC = video.read_frames_at(content, info.times_s)
   except (av.error.FFmpegError, ValueError) as error:
     raise ValueError(f"--{flag}={path} cannot be read as a video: {error}") from error
@@ -63,4 +68,7 @@ def _covering(path: str, frames_KHWC: np.ndarray, height: int, width: int) -> np
       f"{path} is {own_width}x{own_height}: scaled to cover {width}x{height}, the middle"
       f" {kept:.0%} are kept"
     )
-  return transforms.cover_crop(frames_KHWC, height, width).astype(np.float32) / 255.0
+  try:
+    return transforms.cover_crop(frames_KHWC, height, width).astype(np.float32) / 255.0
+  except errors.DataError as error:
+    raise ValueError(f"{path}: {error}") from error

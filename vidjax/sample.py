@@ -25,7 +25,7 @@ from absl import flags
 import jax
 import numpy as np
 
-from vidjax import command, frame_rate, render, request_files, requests, storage
+from vidjax import command, frame_rate, redaction, render, request_files, requests, storage
 from vidjax import pipeline as pipelines
 from vidjax.conditioning.modes import MODES
 from vidjax.encoders import tokenizers
@@ -259,7 +259,7 @@ def _settings(common: pipelines.Request, pipe: pipelines.Pipeline, clip: _Clip) 
     if field.name not in of_clip and "_N" not in field.name  # arrays, whose files are named below
   }
   interval = plain["guidance_interval"]
-  return plain | {
+  stated = plain | {
     "guidance_interval": None if interval is None else list(interval),
     "model": _FLAGS.model,
     "origin": pipe.origin,
@@ -272,6 +272,7 @@ def _settings(common: pipelines.Request, pipe: pipelines.Pipeline, clip: _Clip) 
     "image_noise": _FLAGS.image_noise,
     "seed": clip.seed,
   }
+  return redaction.redact_values(stated)
 
 
 def _is_done(clip: _Clip, settings: dict[str, Any]) -> bool:

@@ -1,12 +1,13 @@
 """Every path of the project: local, `gs://` and `s3://` alike.
 
-All other modules reach files through this one. It promises three things.
+All other modules reach files through this one. It promises four things.
 
 * **Whole or absent.** The `write_*` functions, `staged` and `publish` never show a reader half a
   file: a temporary name in the same folder and a rename on a local file system, one PUT of one
   object on an object store.
 * **No appending.** Object stores cannot append, so nothing here does. A log that grows (see
   `vidjax.observe.writers`) appends on a local disk and rewrites its newest part elsewhere.
+* **Names that files state stay below their folder**: see `below`.
 * **One error for a full disk**: `NoSpaceError`, whichever library met it.
 
 Libraries that only know local names (PyAV, ArrayRecord, TensorBoard) read through `local_copy` or
@@ -41,6 +42,11 @@ for _protocol in ("s3", "gs", "gcs"):
   fsspec_config.conf.setdefault(_protocol, {}).setdefault("use_listings_cache", False)
 
 _CHUNK = 1 << 20  # bytes
+# No JSON file of a model, data set or run comes near: the index of a model of a million tensors has
+# 100 MB. A text of more than this is no such file, and parsed it takes ten times the memory.
+MAX_JSON_BYTES = 1 << 28
+# Ways out of a folder: absolute names, a home, a drive, "..", another separator, a scheme.
+_LEAVES = re.compile(r"^(?:/|~|[A-Za-z]:|$)|(?:^|/)\.\.(?:/|$)|\\|://|\0")
 _UNFINISHED = re.compile(r"\.[0-9a-f]{12}\.tmp")  # prefix of the names that `staged` makes
 
 
@@ -82,6 +88,36 @@ def free_space(path: PathLike) -> int | None:
   return shutil.disk_usage(folder).free
 
 
+def check_below(name: Any, said_by: PathLike, error: type[Exception] = ValueError) -> str:
+  """Refuses a file name, as a file states it, that may lead out of the folder it is relative to.
+
+  Args:
+    name: relative, with "/" between its parts.
+    said_by: the file that states it: a manifest, an index, a table, a listing.
+    error: kind of the error.
+
+  Returns:
+    `name`.
+
+  Raises:
+    `error`: it is absolute, has "..", a Windows separator, drive or scheme, or is no text at all;
+      the message says the file and the name.
+  """
+  if not isinstance(name, str) or _LEAVES.search(name):
+    raise error(
+      f"{os.fspath(said_by)} names the file {name!r}: only names below its own folder are followed,"
+      ' with "/" between their parts and without ".."; correct it if the file is yours'
+    )
+  return name
+
+
+def below(
+  folder: PathLike, name: Any, said_by: PathLike, error: type[Exception] = ValueError
+) -> Path:
+  """The file `name` below `folder`; see `check_below`, which every such name goes through."""
+  return Path(folder) / check_below(name, said_by, error)
+
+
 def open_read(path: PathLike) -> BinaryIO:
   """Opens a file for reading bytes; seekable on every kind of path."""
   if is_local(path):
@@ -89,10 +125,17 @@ def open_read(path: PathLike) -> BinaryIO:
   return cast(BinaryIO, _remote(path).open(os.fspath(path), "rb"))
 
 
-def read_bytes(path: PathLike) -> bytes:
-  """Content of a file."""
+def read_bytes(path: PathLike, limit: int | None = None) -> bytes:
+  """Content of a file.
+
+  Raises:
+    ValueError: it has more than `limit` bytes; no more than these are read.
+  """
   with open_read(path) as file:
-    return file.read()
+    content = file.read() if limit is None else file.read(limit + 1)
+  if limit is not None and len(content) > limit:
+    raise ValueError(f"{os.fspath(path)} is larger than {limit} bytes, which no such file is")
+  return content
 
 
 def read_text(path: PathLike) -> str:
@@ -104,11 +147,12 @@ def read_json(path: PathLike) -> Any:
   """Content of a JSON file.
 
   Raises:
-    ValueError: the file is not JSON; the message names it.
+    ValueError: the file is not JSON, or larger than `MAX_JSON_BYTES`; the message names it.
   """
+  content = read_bytes(path, MAX_JSON_BYTES)
   try:
-    return json.loads(read_text(path))
-  except ValueError as exc:
+    return json.loads(content.decode("utf-8"))
+  except (ValueError, RecursionError) as exc:
     raise ValueError(f"{os.fspath(path)} is not valid JSON: {exc}") from exc
 
 
@@ -306,7 +350,8 @@ def _download(source: Path, local: pathlib.Path) -> None:
       fs.get_file(os.fspath(source), str(local))
       return
     for file in list_files(source):
-      target = local / file.relative_to(source)
+      # Keys of an object store may be anything: "a/../../b" too.
+      target = pathlib.Path(below(local, os.fspath(file.relative_to(source)), source))
       target.parent.mkdir(parents=True, exist_ok=True)
       fs.get_file(os.fspath(file), str(target))
 

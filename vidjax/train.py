@@ -22,7 +22,7 @@ import time
 from absl import flags
 import jax
 
-from vidjax import command, compiling, divisibility, latent_sets, pretrained, storage
+from vidjax import command, compiling, divisibility, latent_sets, pretrained, redaction, storage
 from vidjax import config as configs
 from vidjax import feed as feeds
 from vidjax import program as programs
@@ -149,7 +149,7 @@ def _train_on_mesh(
       if rejected:
         process = jax.process_index()
         name = f"rejected_clips{f'_{process}' if process else ''}.json"
-        storage.write_json(root / name, dict(rejected))
+        storage.write_json(root / name, redaction.redact_values(rejected))
       checkpointer.save(step, states.as_dict(state), position, interim=interim)
 
   def steps(state: states.TrainState) -> None:

@@ -19,7 +19,7 @@ LIBRARY = [p for p in CODE if p.relative_to(ROOT).parts[0] in ("vidjax", "data_p
 
 # Package -> packages of vidjax it may import besides itself. What is not listed joins the others
 # (the verbs, step.py, pipeline.py and their like at the top of the package).
-LEAVES = {"errors", "storage", "config", "command", "lazy", "flops"}
+LEAVES = {"errors", "storage", "config", "command", "lazy", "flops", "redaction", "packed"}
 ALLOWED = {
   "nn": {"parallel"},
   "parallel": set(),

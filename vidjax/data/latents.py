@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from vidjax import errors, storage
+from vidjax import errors, packed, storage
 from vidjax.data import records
 from vidjax.data.video import TIME_TOLERANCE_S
 
@@ -271,7 +271,7 @@ def read_index(folder: Any, split: str) -> Index:
       f"{file} does not exist: the split {split!r} was not cached, or not to its end; run"
       f" `{WRITER}` (again), it goes on where it was"
     )
-  with np.load(io.BytesIO(storage.read_bytes(file))) as stored:
+  with packed.load_arrays(file, errors.DataError) as stored:
     return Index(
       shards=tuple(str(name) for name in stored["shards"]),
       sizes=tuple(int(size) for size in stored["sizes"]),

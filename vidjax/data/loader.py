@@ -12,6 +12,7 @@ Legend: B batch (rows of this host), T frames, H W pixels, C colours (RGB), L to
 from collections.abc import Iterator
 import dataclasses
 import faulthandler
+import itertools
 import multiprocessing
 import os
 import signal
@@ -21,7 +22,7 @@ from absl import flags, logging
 import cv2
 import grain
 
-from vidjax import errors
+from vidjax import errors, redaction
 from vidjax.data import batches as assembly
 from vidjax.data import samples, schedule, sharing
 from vidjax.data.batches import Batch, Tokenizer
@@ -41,6 +42,7 @@ __all__ = [
 MAX_RESTARTS = 3  # of decoding processes without a batch in between
 _WORKER_DIED = "Worker process was terminated"  # in the message of grain's RuntimeError
 _WORKER_NAME = "grain-process-prefetch"
+_NAMED = 20  # clips that the last message names: a share of a hundred million is a long list
 _MAX_SAMPLES = 2**32  # sample_index_B is uint32: JAX has no 64-bit integers by default
 
 
@@ -107,10 +109,13 @@ class BatchIterator(Iterator[Batch]):
         self._batches = _Reading(self._make, self._number, self._config.num_workers)
       finally:
         overdue.cancel()
+    sets = (*self._config.members, *self._config.images.sets)
+    paths = ", ".join(dict.fromkeys(one.path or one.kind for one in sets))
     raise errors.DataError(
-      f"decoding processes died, or gave no batch for data.timeout_s={self._config.timeout_s:g} s,"
-      f" {MAX_RESTARTS + 1} times in a row at sample {self.position}: is there memory for"
-      f" {self._config.num_workers} of them (data.num_workers), and does the storage answer?"
+      f"{paths}: decoding processes died, or gave no batch for"
+      f" data.timeout_s={self._config.timeout_s:g} s, {MAX_RESTARTS + 1} times in a row at sample"
+      f" {self.position}: is there memory for {self._config.num_workers} of them"
+      " (data.num_workers), and does the storage answer?"
     )
 
   def _end_hanging(self) -> None:
@@ -134,7 +139,10 @@ class BatchIterator(Iterator[Batch]):
     share = self._config.max_rejected_share
     borne = max(1, int(share * self._make.schedule.clips))
     if len(self.rejected) > borne:
-      listing = "; ".join(f"{clip}: {error}" for clip, error in self.rejected.items())
+      first = itertools.islice(self.rejected.items(), _NAMED)
+      listing = "; ".join(f"{clip}: {error}" for clip, error in first)
+      if (more := len(self.rejected) - _NAMED) > 0:
+        listing += f"; and {more} more"
       raise errors.DataError(
         f"{len(self.rejected)} clips cannot be read, {borne} would be borne"
         f" (data.max_rejected_share={share:g} of {self._make.schedule.clips}): {listing}"
@@ -247,6 +255,7 @@ class _Reading:
 def _prepare_worker(worker: int, workers: int) -> None:
   """Runs first in each decoding process."""
   del workers
+  redaction.guard_logs()
   sharing.begin_worker(worker)
   cv2.setNumThreads(1)  # the processes are the parallelism
   # Ctrl-C and a scheduler's SIGTERM reach the whole group. The trainer decides what they mean, and

@@ -18,11 +18,13 @@ import av
 import av.error
 import numpy as np
 
+from vidjax.data import limits
+
 # A time stamp and the time asked for reach us through different roundings (time bases, float32).
 TIME_TOLERANCE_S = 1e-4
 
 # Decoders conceal what they find broken unless they are told to report it.
-REPORT_DAMAGE = {"err_detect": "explode"}
+REPORT_DAMAGE = {"err_detect": "explode", **limits.DECODER}
 
 # As many frames as a stream may hold back to bring them into order (H.264 A.3.1, H.265 A.4.2), and
 # twice that for fields: of those shown after a moment, no more come before one shown at it.

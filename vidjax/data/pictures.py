@@ -8,11 +8,13 @@ Legend: H W height and width in pixels, C colours (RGB).
 
 import contextlib
 import io
+import warnings
 
 import numpy as np
 import PIL.Image
 
 from vidjax import errors
+from vidjax.data import limits
 
 _ORIENTATION = 0x0112  # EXIF tag
 _TURNS = {
@@ -24,6 +26,10 @@ _TURNS = {
   7: PIL.Image.Transpose.TRANSVERSE,
   8: PIL.Image.Transpose.ROTATE_90,
 }
+# Pillow looks at the size before anything is decoded: warns above this, refuses twice as much.
+# `limits.check` refuses in between, and turns a warning that nobody reads into an error.
+PIL.Image.MAX_IMAGE_PIXELS = limits.MAX_PIXELS
+
 _SIXTEEN_BITS = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
@@ -38,6 +44,7 @@ def probe(source: bytes | str) -> tuple[int, int]:
   """
   with _reporting(), _open(source) as image:
     width, height = image.size
+    limits.check("the picture", height, width)
     return (width, height) if _orientation(image) >= 5 else (height, width)
 
 
@@ -54,6 +61,7 @@ def read(source: bytes | str) -> np.ndarray:
     DataError: as `probe`, or the file is cut short or damaged.
   """
   with _reporting(), _open(source) as image:
+    limits.check("the picture", image.size[1], image.size[0])
     orientation = _orientation(image)
     rgb = _rgb(image)
     if orientation in _TURNS:
@@ -100,7 +108,9 @@ def _orientation(image: PIL.Image.Image) -> int:
 
 
 def _open(source: bytes | str) -> PIL.Image.Image:
-  return PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+  with warnings.catch_warnings():
+    warnings.simplefilter("error", PIL.Image.DecompressionBombWarning)
+    return PIL.Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
 
 
 @contextlib.contextmanager

@@ -12,10 +12,25 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from vidjax import errors
+
+# A line of 1 x 100,000 pixels is a small file, and scaled to cover a view of 512 x 512 it takes
+# 80 GB. The longest panoramas are 1:20, twenty times a square view.
+MAX_OVERHANG = 100
+
 
 def cover_size(source: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
-  """(height, width) of the smallest picture of the shape of `source` that covers `target`."""
+  """(height, width) of the smallest picture of the shape of `source` that covers `target`.
+
+  Raises:
+    DataError: it would be more than `MAX_OVERHANG` times as large as `target`.
+  """
   scale = max(target[0] / source[0], target[1] / source[1])
+  if scale * scale * source[0] * source[1] > MAX_OVERHANG * target[0] * target[1]:
+    raise errors.DataError(
+      f"a picture of {source[0]}x{source[1]} pixels is too narrow for a view of"
+      f" {target[0]}x{target[1]}: less than 1/{MAX_OVERHANG} of it would be shown"
+    )
   return max(target[0], round(source[0] * scale)), max(target[1], round(source[1] * scale))
 
 

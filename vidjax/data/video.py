@@ -21,7 +21,7 @@ import av.stream
 from av.video.reformatter import VideoReformatter
 import numpy as np
 
-from vidjax.data import picked, transforms
+from vidjax.data import limits, picked, transforms
 
 TIME_TOLERANCE_S = picked.TIME_TOLERANCE_S
 
@@ -71,7 +71,7 @@ class Frame:
 
 
 class NoVideoError(ValueError):
-  """The file holds no video that can be decoded: sound only, a cover picture, an unknown codec."""
+  """The file holds no video that can be decoded: sound only, an unknown codec, an absurd size."""
 
 
 class FrameReader:
@@ -293,6 +293,7 @@ def upright_size(picture: av.VideoFrame, stream: Any) -> tuple[int, int]:
   # A container that was opened without analysis leaves to the decoder what the stream itself says.
   aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
   width, height = max(1, round(picture.width * aspect)), picture.height
+  limits.check("the video", height, width, NoVideoError)
   return (height, width) if _orientation(picture)[0] else (width, height)
 
 
@@ -352,10 +353,15 @@ def _unit_s(stream: Any) -> float:
 
 def _open(source: Source, *, analyse: bool = True) -> Any:
   """Opens a file; analysis decodes its first frames to find what the container does not say."""
-  file = io.BytesIO(source) if isinstance(source, bytes) else os.fspath(source)
+  # "file:" since FFmpeg takes a name such as "concat:x|y" for something else than a file.
+  file = io.BytesIO(source) if isinstance(source, bytes) else f"file:{os.fspath(source)}"
+  options = {**limits.FILE, **limits.DECODER, **({} if analyse else {"skip_frame": "all"})}
   # Titles in other encodings than UTF-8 are common, and no reason not to read the pictures.
-  options = {} if analyse else {"skip_frame": "all"}
-  return av.open(file, options=options, metadata_errors="replace")
+  container = av.open(file, options=options, metadata_errors="replace")
+  for stream in container.streams.video:
+    if stream.codec_context is not None:
+      stream.codec_context.options = limits.DECODER
+  return container
 
 
 def _video_stream(container: Any) -> Any:

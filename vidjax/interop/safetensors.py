@@ -9,6 +9,7 @@ local files to read, and has no bfloat16 in numpy.
 from collections.abc import Callable, Mapping
 import dataclasses
 import json
+import math
 import struct
 from typing import Any
 
@@ -31,6 +32,7 @@ _DTYPES = {
   "BOOL": np.dtype(np.bool_),
 }
 _MAX_HEADER = 100_000_000  # bytes, as in the library of that name
+_MAX_DIMS = 32  # of a tensor; numpy has 64
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
@@ -53,7 +55,7 @@ class Tensor:
   @property
   def nbytes(self) -> int:
     """Size in bytes."""
-    return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+    return math.prod(self.shape) * self.dtype.itemsize  # in Python: no shape overflows it
 
   def read(self) -> np.ndarray:
     """The values."""
@@ -88,7 +90,7 @@ def tensors(folder: storage.PathLike, stem: str) -> dict[str, Tensor]:
     index = root / f"{stem}.safetensors.index{variant}.json"
     single = root / f"{stem}{variant}.safetensors"
     if index.exists():
-      files = sorted(set(storage.read_json(index)["weight_map"].values()))
+      files = sorted(_files_of(index))
       missing = [name for name in files if not (root / name).exists()]
       if missing:
         raise ValueError(f"{root / missing[0]} is missing, {index.name} names it: copy it again")
@@ -96,6 +98,15 @@ def tensors(folder: storage.PathLike, stem: str) -> dict[str, Tensor]:
     if single.exists():
       return read_file(single)[0]
   raise ValueError(f"{root / stem}.safetensors does not exist: copy the weights, as safetensors")
+
+
+def _files_of(index: storage.Path) -> set[str]:
+  """Names of the files that an index lists."""
+  content = storage.read_json(index)
+  weight_map = content.get("weight_map") if isinstance(content, dict) else None
+  if not isinstance(weight_map, dict) or not weight_map:
+    raise ValueError(f"{index} has no `weight_map` of tensors and files: copy it again")
+  return {storage.check_below(name, index) for name in weight_map.values()}
 
 
 def write(
@@ -153,7 +164,8 @@ def read_file(path: storage.PathLike) -> tuple[dict[str, Tensor], dict[str, str]
   try:
     entries = json.loads(text)
     metadata = entries.pop("__metadata__", {})
-  except (ValueError, AttributeError, TypeError) as exc:
+    dict(metadata)
+  except (ValueError, AttributeError, TypeError, RecursionError) as exc:
     raise ValueError(
       f"{path} is not a safetensors file, or only its beginning: copy it again"
     ) from exc
@@ -175,7 +187,8 @@ def _tensor(path: storage.Path, name: str, entry: Any, base: int) -> Tensor:
       f" float32, bfloat16 or float16 weights ({', '.join(_DTYPES)} are read)"
     )
   tensor = Tensor(path, _DTYPES[dtype], shape, base + start)
-  if start < 0 or min(shape, default=0) < 0 or end - start != tensor.nbytes:
+  possible = len(shape) <= _MAX_DIMS and all(0 <= size < 1 << 63 for size in shape)
+  if start < 0 or not possible or end - start != tensor.nbytes:
     raise ValueError(
       f"{path}: tensor {name} has the bytes {start} to {end}, but {dtype} of shape {shape} takes"
       f" {tensor.nbytes}: the header is broken, copy the file again"

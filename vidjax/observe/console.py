@@ -9,6 +9,8 @@ from typing import TypeVar
 from rich import console as rich_console
 from rich import progress as rich_progress
 
+from vidjax import redaction
+
 T = TypeVar("T")
 
 # A line per this many seconds where there is no terminal to redraw.
@@ -27,7 +29,7 @@ def mute() -> None:
 def line(text: str) -> None:
   """Prints one line at once."""
   if not _muted:
-    print(text, flush=True)
+    print(redaction.redact(text), flush=True)
 
 
 class Progress:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 
 from vidjax import config as configs
-from vidjax import storage
+from vidjax import redaction, storage
 
 _SEEN_SECONDS = 60.0  # longer than network file systems remember that there was no such folder
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "av", "vidjax")
@@ -49,7 +49,7 @@ def describe(mesh: jax.sharding.Mesh) -> dict[str, Any]:
   device = mesh.devices.flat[0]
   return {
     "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-    "command": sys.argv,
+    "command": redaction.redact_command(sys.argv),
     "python": sys.version.split()[0],
     "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
     "code_version": code_version(),

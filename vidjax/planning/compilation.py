@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vidjax import storage
+from vidjax import packed, storage
 from vidjax.planning import topology as topologies
 from vidjax.planning.topology import Topology
 
@@ -87,7 +87,7 @@ class Cache:
     """What is kept under `key`; None if nothing is, or nothing that can be read."""
     path = self._folder / f"{key}.json.gz"
     try:
-      values = json.loads(gzip.decompress(storage.read_bytes(path)))
+      values = json.loads(packed.gunzip(path))
       if values.pop("form") != _FORM:
         return None
       return Compiled(**values | {"memory": Memory(**values["memory"])})

@@ -11,7 +11,7 @@ from vidjax.data import transforms
     ((854, 480), (256, 384), (683, 384)),  # upright: width decides
     ((256, 384), (256, 384), (256, 384)),
     ((100, 100), (200, 300), (300, 300)),  # growing
-    ((3, 1000), (256, 256), (256, 85333)),
+    ((20, 1000), (256, 256), (256, 12800)),
   ],
 )
 def test_cover_size_keeps_the_shape_and_covers(source, target, cover):

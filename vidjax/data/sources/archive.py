@@ -32,7 +32,7 @@ def look(folder: Any, name: str, columns: Mapping[str, str] | None) -> list[inde
       None for what side-cars say (`vidjax.data.sources.sidecar`).
 
   Raises:
-    DataError: the file is no archive.
+    DataError: the file is no archive, or holds a text that is too large for captions.
   """
   path = str(folder / name)
   samples: dict[str, dict[str, tuple[int, int]]] = {}
@@ -50,6 +50,11 @@ def look(folder: Any, name: str, columns: Mapping[str, str] | None) -> list[inde
         samples.setdefault(key, {}).setdefault(extension.lower(), place)
       elif "." + extension.lower() in _TEXT_SUFFIXES:
         # Read now: the walk is here, and captions are part of what a data set is.
+        if member.size > sidecar.MAX_BYTES:
+          raise errors.DataError(
+            f"{path}: the text {member.name} has {member.size} bytes, more than"
+            f" {sidecar.MAX_BYTES}: no captions of one sample have as many"
+          )
         file.seek(member.offset_data)
         texts.setdefault(key, {})["." + extension.lower()] = file.read(member.size)
   return [
@@ -112,7 +117,7 @@ def _captions(texts: Mapping[str, bytes], columns: Mapping[str, str] | None) -> 
         captions.update(sidecar.parse(texts[suffix], suffix))
     return captions
   fields: dict[str, Any] = {}
-  with contextlib.suppress(ValueError):
+  with contextlib.suppress(ValueError, RecursionError):
     parsed = json.loads(texts.get(".json", b"{}"))
     fields = parsed if isinstance(parsed, dict) else {}
   fields["txt"] = texts.get(".txt", b"").decode("utf-8", "replace")

@@ -28,8 +28,9 @@ class FileSource:
 
   def __getitem__(self, number: int) -> Clip:
     row = self._row(number)
+    file = storage.below(self.folder, row.file, self.index_file, errors.DataError)
     return media.open_clip(
-      media.Place(str(storage.Path(self.folder) / row.file), row.picture, row.offset, row.size),
+      media.Place(str(file), row.picture, row.offset, row.size),
       clip_id=row.name,
       source=row.file,
       duration_s=row.facts.duration_s,
@@ -80,7 +81,7 @@ def open_tree(path: str, split: str, kind: str, suffixes: frozenset[str]) -> Fil
   def look(name: str) -> list[index.Row]:
     captions: dict[str, str] = {}
     for other in beside[name]:
-      captions.update(sidecar.parse(storage.read_bytes(folder / other), other))
+      captions.update(sidecar.parse(_text(folder / other), other))
     return [look_at(folder, name, sizes[name], captions, picture=kind == "images")]
 
   units = [
@@ -88,6 +89,13 @@ def open_tree(path: str, split: str, kind: str, suffixes: frozenset[str]) -> Fil
     for name, others in beside.items()
   ]
   return open_index(path, folder, f"index-{kind}.npz", units, look)
+
+
+def _text(file: Any) -> bytes:
+  try:
+    return storage.read_bytes(file, sidecar.MAX_BYTES)
+  except ValueError as error:
+    raise errors.DataError(f"side-car {error}") from error
 
 
 def look_at(

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from absl import logging
 import numpy as np
 
-from vidjax import errors, storage
+from vidjax import errors, packed, storage
 from vidjax.data.clip import Listing
 from vidjax.data.sources.media import Facts
 from vidjax.observe import console
@@ -270,7 +270,7 @@ def _read(file: Any) -> Index | None:
   try:
     if not file.exists():
       return None
-    with np.load(io.BytesIO(storage.read_bytes(file))) as stored:
+    with packed.load_arrays(file) as stored:
       if int(stored["version"]) != _VERSION:
         return None
       listing = [stored[name] for name in ("durations_s", "fps", "sizes")]

@@ -18,7 +18,7 @@ from typing import Any
 from absl import logging
 import numpy as np
 
-from vidjax import errors, storage
+from vidjax import errors, packed, storage
 from vidjax.data import records, schema, video
 from vidjax.data.clip import Clip, Listing
 from vidjax.observe import console
@@ -156,7 +156,7 @@ def _load_index(
   if file.exists():
     # The size alone says little: ArrayRecord fills files up to whole blocks of 64 KiB.
     fresh = file.stat().mtime >= changed
-    with np.load(io.BytesIO(storage.read_bytes(file))) as stored:
+    with packed.load_arrays(file, errors.DataError) as stored:
       known = {"shards", "shard_bytes"} <= set(stored.files)
       fresh = fresh and known and tuple(stored["shards"]) == shards
       if fresh and tuple(stored["shard_bytes"]) == sizes:

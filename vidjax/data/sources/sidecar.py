@@ -11,6 +11,9 @@ import json
 from typing import Any
 
 NAME = "sidecar"
+MAX_BYTES = (
+  1 << 24
+)  # captions of one clip, a sentence for each frame of an hour included, have 10 MB
 
 
 def names(source: str) -> list[str]:
@@ -37,7 +40,7 @@ def numbered(name: str, texts: list[str]) -> dict[str, str]:
 def _of_json(text: str) -> dict[str, str]:
   try:
     value = json.loads(text)
-  except ValueError:
+  except (ValueError, RecursionError):
     return {}
   if isinstance(value, str):
     return {NAME: value.strip()}

@@ -63,6 +63,7 @@ def units(
     file = row[_FILE] if isinstance(row.get(_FILE), str) else ""
     if not file:
       raise errors.DataError(f"{label}: row {number} names no file in the column {_FILE!r}")
+    storage.check_below(file, f"{label}, row {number},", errors.DataError)
     seen[file] += 1
     clip_id = file if seen[file] == 1 else f"{file}#{seen[file]}"  # one picture, several texts
     captions = {}

@@ -216,7 +216,10 @@ def _shards(path: str, info: Mapping[str, Any], split: str) -> tuple[Shard, ...]
   import tensorflow_datasets as tfds
 
   splits = []
+  file = storage.Path(path) / "dataset_info.json"
   for entry in info.get("splits", []):
+    for name in (info["name"], entry["name"], entry.get("filepathTemplate") or "default"):
+      storage.check_below(name, file, errors.DataError)
     template = tfds.core.ShardedFileTemplate(
       data_dir=storage.Path(path),
       dataset_name=info["name"],

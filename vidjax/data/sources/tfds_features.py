@@ -17,6 +17,9 @@ import numpy as np
 from vidjax import errors, storage
 from vidjax.data import pictures, records
 
+# Raw pixels of one record, unpacked: 1000 frames of 1024 x 1024. Protobuf bounds the record itself.
+MAX_RAW_BYTES = 1 << 32
+
 
 @dataclasses.dataclass(frozen=True)
 class Feature:
@@ -228,6 +231,16 @@ def frames(example: Mapping[str, Any], feature: Feature) -> Frames:
   return found
 
 
+def _unpacked(part: bytes) -> bytes:
+  unpacker = zlib.decompressobj()
+  content = unpacker.decompress(part, MAX_RAW_BYTES)
+  if unpacker.unconsumed_tail:
+    raise errors.DataError(f"pixels of more than {MAX_RAW_BYTES} bytes (a decompression bomb)")
+  if not unpacker.eof:
+    raise zlib.error("they are cut short")
+  return content
+
+
 def _pixels(example: Mapping[str, Any], feature: Feature, key: str) -> np.ndarray:
   """Raw pixels; a single picture becomes one frame."""
   shape = feature.shape
@@ -238,7 +251,7 @@ def _pixels(example: Mapping[str, Any], feature: Feature, key: str) -> np.ndarra
   else:
     parts = example[key].bytes_list.value
     try:
-      parts = [zlib.decompress(part) if feature.encoding == "zlib" else part for part in parts]
+      parts = [_unpacked(part) if feature.encoding == "zlib" else part for part in parts]
     except zlib.error as error:
       raise errors.DataError(f"the pixels of {key!r} are damaged: {error}") from error
     flat = np.frombuffer(b"".join(parts), np.uint8)
