@@ -18,6 +18,7 @@ VERBS = {
     "a config on a TPU topology -> memory, speed and days, before it is rented",
   ),
   "train": ("vidjax.train", "one training stage, resumable"),
+  "goodput": ("vidjax.goodput", "a training workdir -> where the time of its attempts went"),
   "sample": ("vidjax.sample", "a model -> video files"),
   "evaluate": ("vidjax.evaluate", "a model or features -> metrics with intervals"),
   "export": ("vidjax.export", "a model -> a directory that PyTorch loads"),

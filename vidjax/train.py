@@ -29,7 +29,7 @@ from vidjax.checkpoint import Checkpointer, warm_start
 from vidjax.data import loader as loaders
 from vidjax.encoders import tokenizers
 from vidjax.observe import console, run_info, stop_signal, wandb_run
-from vidjax.observe.goodput import Ledger
+from vidjax.observe.goodput import DATA_WAIT, Ledger, process_age
 from vidjax.observe.meter import Meter
 from vidjax.observe.profiler import Profiler
 from vidjax.observe.writers import Discarded, MetricsWriter
@@ -39,8 +39,15 @@ from vidjax.planning import chips
 from vidjax.preview import Preview
 
 
-def train(config: configs.TrainConfig, workdir: str) -> None:
-  """Runs one stage to its end, or raises what `vidjax.errors` maps to an exit code."""
+def train(config: configs.TrainConfig, workdir: str, *, age: float = 0.0) -> None:
+  """Runs one stage to its end, or raises what `vidjax.errors` maps to an exit code.
+
+  Args:
+    config: of the run.
+    workdir: local, gs:// or s3://.
+    age: seconds that went into starting this process.
+  """
+  began = time.monotonic() - age
   root = storage.Path(workdir)
   if not distributed.is_first():
     console.mute()
@@ -68,7 +75,7 @@ def train(config: configs.TrainConfig, workdir: str) -> None:
   distributed.check_same(
     "the files in --workdir", str(run_info.seen(root)), "use storage that all hosts share"
   )
-  ledger = Ledger(root, attempt)
+  ledger = Ledger(root, attempt, writes=distributed.is_first(), age=time.monotonic() - began)
   with jax.set_mesh(mesh), stop_signal.listen() as stop, ledger:
     _train_on_mesh(config, root, mesh, checkpointer, newest, attempt, ledger, stop)
 
@@ -113,6 +120,7 @@ def _train_on_mesh(
       else:
         state = program.fresh()
   start_step, start_sample = int(state.step), int(state.samples)
+  ledger.resumed(start_step)
 
   # --- Data: batch k is a function of (seed, sample index); the position is the sample count ----
   tokenizer = tokenizers.load(config.encoders.text) if config.encoders.text else None
@@ -170,7 +178,8 @@ def _train_on_mesh(
       # nothing that decides about saving looks at the device before the step is dispatched.
       profiler.before(step + 1)
       fetched = time.perf_counter()
-      batch = next(feed)
+      with ledger.phase(DATA_WAIT):
+        batch = next(feed)
       waited = time.perf_counter() - fetched
       compiled_step = compiled.of(batch.arrays)
       with jax.profiler.StepTraceAnnotation("step", step_num=step + 1):
@@ -184,7 +193,8 @@ def _train_on_mesh(
       if stopped_by and not done:
         with jax.transfer_guard("allow"):
           save(step + 1, state)
-          checkpointer.wait()
+          with ledger.phase("save"):
+            checkpointer.wait()
         meter.flush()
         raise stop_signal.error(
           stopped_by, f"stopped at step {step + 1}, state saved: run the same command again"
@@ -199,8 +209,9 @@ def _train_on_mesh(
 
     # --- End ------------------------------------------------------------------------------------
     meter.flush()
-  checkpointer.wait()
-  checkpointer.close()
+  with ledger.phase("save"):
+    checkpointer.wait()
+    checkpointer.close()
   console.line(f"{root}: trained {config.total_steps} steps, {config.total_samples} samples")
 
 
@@ -219,7 +230,7 @@ def main() -> None:
   signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until the profiler listens: it ends no run
   config = configs.load(given.config, command.config_overrides())
   with distributed.joined():
-    train(config, given.workdir)
+    train(config, given.workdir, age=process_age())
 
 
 if __name__ == "__main__":

@@ -142,8 +142,10 @@ class Meter:
     self._skipped_before = skipped
     self._waited += pending.waited
     self._flops.append(pending.flops)
+    self._ledger.step_ended(pending.step)
     if self._due(pending.step):
       self._log(pending.step, pending.ended, metrics, pending.notes)
+      self._ledger.note()
     if self._skips >= MAX_CONSECUTIVE_SKIPS:
       raise errors.NonFiniteError(
         f"loss or gradient was not finite in {self._skips} steps in a row, until step"
