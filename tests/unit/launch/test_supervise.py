@@ -1,6 +1,5 @@
 """The supervisor as a program: real commands that end, hang, crash and leave others behind."""
 
-import ctypes
 import json
 import os
 import pathlib
@@ -22,14 +21,15 @@ def python(code: str) -> list[str]:
   return [sys.executable, "-S", "-c", code]
 
 
-def start(workdir, code: str, *flags: str, **popen) -> subprocess.Popen:
-  supervisor = [sys.executable, "-m", "launch.supervise", f"--workdir={workdir}", *QUICK]
+SUPERVISOR = ("-m", "launch.supervise")
+
+
+def start(workdir, code: str, *flags: str, supervisor=SUPERVISOR) -> subprocess.Popen:
   return subprocess.Popen(
-    [*supervisor, *flags, "--", *python(code)],
+    [*(sys.executable, *supervisor, f"--workdir={workdir}"), *QUICK, *flags, "--", *python(code)],
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
-    **popen,
   )
 
 
@@ -230,6 +230,11 @@ def test_workers_that_a_crash_left_behind_are_gone_before_the_next_run(tmp_path)
 
 def test_orphans_are_reaped_as_by_the_first_process_of_a_container(tmp_path):
   """Made the one to whom orphans go, which only process 1 is otherwise."""
+  reaper = (
+    "import ctypes, sys; from launch import supervise;"
+    "ctypes.CDLL(None).prctl(36, 1, 0, 0, 0);"  # PR_SET_CHILD_SUBREAPER
+    "sys.exit(supervise.main(sys.argv[1:]))"
+  )
   pids, done = tmp_path / "pids", tmp_path / "done"
   code = f"""
 import os, pathlib, time
@@ -243,8 +248,7 @@ os.wait()
 while not pathlib.Path({str(done)!r}).exists():
   time.sleep(0.01)
 """
-  reaper = 36  # PR_SET_CHILD_SUBREAPER
-  process = start(tmp_path, code, preexec_fn=lambda: ctypes.CDLL(None).prctl(reaper, 1, 0, 0, 0))
+  process = start(tmp_path, code, supervisor=("-c", reaper))
   (orphan,) = wait_for(pids)
   deadline = time.monotonic() + 30
   while os.path.exists(f"/proc/{orphan}"):
