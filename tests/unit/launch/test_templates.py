@@ -52,8 +52,9 @@ def test_jobset(folder, monkeypatch):
   assert evicted["action"] == preempted["action"] == "Ignore"
   assert preempted["onExitCodes"]["values"] == [policy.PREEMPTED]
   assert failed["action"] == "FailJob"
-  assert failed["onExitCodes"]["operator"] == "NotIn"
-  assert failed["onExitCodes"]["values"] == [policy.PREEMPTED]
+  assert failed["onExitCodes"]["operator"] == "In"
+  assert failed["onExitCodes"]["values"] == sorted(policy.STOP)
+  assert job["backoffLimit"] == 0, "all others make the JobSet start again"
   names = {rule["onExitCodes"]["containerName"] for rule in (preempted, failed)}
   assert names == {container["name"]}
 
@@ -88,7 +89,7 @@ def test_slurm_asks_for_another_turn_after_a_preemption_only(folder, tmp_path, c
     timeout=120,
   )
   assert done.returncode == code, done.stderr
-  assert (tmp_path / "srun.txt").read_text().split() == ["--kill-on-bad-exit=1"]
+  assert (tmp_path / "srun.txt").read_text().split() == ["--kill-on-bad-exit=0", "--wait=180"]
   asked = tmp_path / "scontrol.txt"
   assert (asked.read_text() if asked.exists() else "") == ("requeue 17\n" if code == 75 else "")
   assert (tmp_path / "run" / "supervisor.jsonl").exists()
