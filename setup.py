@@ -14,7 +14,7 @@ setuptools.setup(
   long_description_content_type="text/markdown",
   license="Apache-2.0",
   python_requires=">=3.11",
-  packages=setuptools.find_packages(include=["vidjax*", "data_pipelines*", "configs*"]),
+  packages=setuptools.find_packages(include=["vidjax*", "data_pipelines*", "configs*", "launch*"]),
   package_data={"data_pipelines": ["*.j2"]},
   install_requires=[
     "absl-py",

@@ -19,6 +19,7 @@ VERBS = {
   ),
   "train": ("vidjax.train", "one training stage, resumable"),
   "replay": ("vidjax.replay", "a step that went wrong, again -> data, numerics or hardware"),
+  "goodput": ("vidjax.goodput", "a training workdir -> where the time of its attempts went"),
   "sample": ("vidjax.sample", "a model -> video files"),
   "evaluate": ("vidjax.evaluate", "a model or features -> metrics with intervals"),
   "export": ("vidjax.export", "a model -> a directory that PyTorch loads"),

@@ -1,6 +1,7 @@
 """What can go wrong, as exceptions with exit codes, and how a command ends.
 
-The exit codes are an interface: launchers and schedulers decide by them whether to restart.
+The exit codes are an interface: launchers and schedulers decide by them whether to restart
+(`launch/supervise.py`).
 
     0 done                  3 data               6 watchdog (hang)        75 preempted, state saved:
     1 internal error        4 checkpoint         7 no space left             run the same again

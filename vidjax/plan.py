@@ -13,9 +13,6 @@ import os
 
 from absl import flags
 import jax
-from rich import console as rich_console
-from rich import table as rich_table
-from rich import text as rich_text
 
 from vidjax import command, compiling, storage
 from vidjax.observe import console
@@ -41,7 +38,7 @@ def main() -> None:
   estimator = search.Estimator(given.config, site, cache, jobs)
   if given.search:
     found = search.search(config, estimator)
-    _show("candidates, the fastest that fits first", search.HEADER, search.rows(found))
+    console.table("candidates, the fastest that fits first", search.HEADER, search.rows(found))
     plan = found[0].plan
   elif given.quick:
     plan = estimator(config)
@@ -52,7 +49,7 @@ def main() -> None:
       " --quick compiles its distinct blocks"
     )
     plan = planner.plan_whole(given.config, program, site, cache)
-  _show("plan", None, plan.rows())
+  console.table("plan", None, plan.rows())
   console.line(plan.method)
   if given.json:
     storage.write_json(given.json, plan.to_json())
@@ -75,23 +72,6 @@ def refusal(plan: Plan, largest: int) -> str:
     " model.overrides.remat=('block',) or ('offload',), and on more devices (mesh.fsdp shards the"
     " state); --search compares these"
   )
-
-
-def _show(title: str, header: tuple[str, ...] | None, rows: list[tuple[str, ...]]) -> None:
-  """A table: drawn on a terminal, plain columns elsewhere."""
-  terminal = rich_console.Console()
-  if terminal.is_terminal:
-    drawn = rich_table.Table(title=title, show_header=header is not None)
-    for name in header or ("", ""):
-      drawn.add_column(name)
-    for row in rows:
-      drawn.add_row(*map(rich_text.Text, row))  # brackets of shapes are no markup
-    terminal.print(drawn)
-    return
-  lines = ([header] if header else []) + rows
-  widths = [max(len(row[column]) for row in lines) for column in range(len(lines[0]))]
-  for row in lines:
-    console.line("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip())
 
 
 def define_flags() -> None:

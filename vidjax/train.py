@@ -31,7 +31,7 @@ from vidjax.checkpoint import Checkpointer, warm_start
 from vidjax.data import loader as loaders
 from vidjax.encoders import tokenizers
 from vidjax.observe import console, run_info, stop_signal, wandb_run
-from vidjax.observe.goodput import Ledger
+from vidjax.observe.goodput import DATA_WAIT, Ledger, process_age
 from vidjax.observe.meter import Meter
 from vidjax.observe.profiler import Profiler
 from vidjax.observe.watchdog import Watchdog
@@ -43,8 +43,15 @@ from vidjax.preview import Preview
 from vidjax.recovery import Recovery, Unstable
 
 
-def train(config: configs.TrainConfig, workdir: str) -> None:
-  """Runs one stage to its end, or raises what `vidjax.errors` maps to an exit code."""
+def train(config: configs.TrainConfig, workdir: str, *, age: float = 0.0) -> None:
+  """Runs one stage to its end, or raises what `vidjax.errors` maps to an exit code.
+
+  Args:
+    config: of the run.
+    workdir: local, gs:// or s3://.
+    age: seconds that went into starting this process.
+  """
+  began = time.monotonic() - age
   root = storage.Path(workdir)
   if not distributed.is_first():
     console.mute()
@@ -74,7 +81,13 @@ def train(config: configs.TrainConfig, workdir: str) -> None:
     "the files in --workdir", str(run_info.seen(root)), "use storage that all hosts share"
   )
   watchdog = Watchdog(config.deadlines, root, attempt)
-  ledger = Ledger(root, attempt, watchdog.phase)
+  ledger = Ledger(
+    root,
+    attempt,
+    writes=distributed.is_first(),
+    age=time.monotonic() - began,
+    watched=watchdog.phase,
+  )
   with jax.set_mesh(mesh), stop_signal.listen(config.deadlines.grace) as stop, ledger, watchdog:
     _train_on_mesh(config, root, mesh, checkpointer, attempt, ledger, watchdog, stop)
 
@@ -155,6 +168,7 @@ def _train_on_mesh(
   def steps(state: states.TrainState) -> None:
     """From `state` to the end of training."""
     start_step, start_sample = int(state.step), int(state.samples)
+    ledger.resumed(start_step)
 
     # --- Data: batch k is a function of (seed, samples trained on, gaps), begun while compiling --
     batches = loaders.make_loader(
@@ -178,10 +192,10 @@ def _train_on_mesh(
         # and nothing that decides about saving looks at the device before the step is dispatched.
         watchdog.beat(step + 1)
         profiler.before(step + 1)
-        with watchdog.phase("data"):
-          fetched = time.perf_counter()
+        fetched = time.perf_counter()
+        with ledger.phase(DATA_WAIT):
           batch = next(feed)
-          waited = time.perf_counter() - fetched
+        waited = time.perf_counter() - fetched
         compiled_step = compiled.of(batch.arrays)
         with jax.profiler.StepTraceAnnotation("step", step_num=step + 1):
           state, metrics = compiled_step.call(state, frozen, batch.arrays)
@@ -196,7 +210,7 @@ def _train_on_mesh(
         if stopped_by and not done:
           stop.hurry()
           save(step + 1, state, batches.rejected, interim=not due)
-          with watchdog.phase("save"):
+          with ledger.phase("save"):
             checkpointer.wait()
           meter.flush()
           raise stop_signal.error(
@@ -223,8 +237,9 @@ def _train_on_mesh(
         recovery.roll_back(trouble)
 
   # --- End --------------------------------------------------------------------------------------
-  checkpointer.wait()
-  checkpointer.close()
+  with ledger.phase("save"):
+    checkpointer.wait()
+    checkpointer.close()
   console.line(f"{root}: trained {config.total_steps} steps, {config.total_samples} samples")
 
 
@@ -243,7 +258,7 @@ def main() -> None:
   signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until the profiler listens: it ends no run
   config = configs.load(given.config, command.config_overrides())
   with distributed.joined():
-    train(config, given.workdir)
+    train(config, given.workdir, age=process_age())
 
 
 if __name__ == "__main__":

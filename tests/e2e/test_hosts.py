@@ -16,6 +16,7 @@ from miniature_job import environment
 import numpy as np
 import pytest
 
+from vidjax import goodput
 from vidjax.observe import writers
 
 pytestmark = pytest.mark.slow
@@ -131,7 +132,8 @@ def test_two_processes_train_as_one(one, two):
   assert_same_course(two, one)
   run = json.loads((two / "run.json").read_text())
   assert (run["processes"], run["devices"], run["attempt"]) == (2, DEVICES, 1)
-  assert len((two / "goodput.jsonl").read_text().splitlines()) == 1
+  (attempt,) = goodput.read(two).attempts
+  assert (attempt.outcome, attempt.last_step) == ("done", STEPS)
   assert len(list((two / "tensorboard").iterdir())) == 1
 
 

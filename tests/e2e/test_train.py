@@ -14,7 +14,7 @@ from miniature_job import SMALL, VIDEO, environment, run_vidjax
 import numpy as np
 import pytest
 
-from vidjax import checkpoint
+from vidjax import checkpoint, goodput
 from vidjax.observe import writers
 
 
@@ -58,9 +58,9 @@ def test_stages_write_what_the_contract_lists(job):
     (program,) = run["programs"]  # one form of batch, foreseen before the first came
     assert program["model_flops"] > 0
     assert program["compile_cache"] in ("hit", "miss")
-    (goodput,) = map(json.loads, (workdir / "goodput.jsonl").read_text().splitlines())
-    assert goodput["outcome"] == "done"
-    assert {"init", "compile", "steps", "save"} <= goodput["seconds"].keys()
+    (attempt,) = goodput.read(workdir).attempts
+    assert (attempt.outcome, attempt.from_step, attempt.last_step) == ("done", 0, 4)
+    assert {"init", "compile", "steps", "save", "data_wait"} <= attempt.seconds.keys()
 
 
 def test_finished_run_has_nothing_to_do(job):

@@ -59,6 +59,11 @@ RUN_BY = {
     f"{_JOB}::test_documented_commands_run"
   ),
   "vidjax export --model=HIGHRES --out=EXPORT": f"{_JOB}::test_documented_commands_run",
+  "python -m launch.supervise --workdir=RUN -- vidjax train --workdir=RUN"
+  " --config=configs/svd/image.py:tiny": (
+    "tests/e2e/test_goodput.py::test_the_documented_commands"
+  ),
+  "vidjax goodput --workdir=RUN": "tests/e2e/test_goodput.py::test_the_documented_commands",
   "vidjax plan --config=configs/svd/video_lowres.py:tiny --topology=v5e:2x2"
   " --config.batch_size=4 --quick --json=plan.json": (
     "tests/unit/planning/test_plans.py::test_the_documented_command_and_its_cache"

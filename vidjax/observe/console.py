@@ -8,6 +8,8 @@ from typing import TypeVar
 
 from rich import console as rich_console
 from rich import progress as rich_progress
+from rich import table as rich_table
+from rich import text as rich_text
 
 from vidjax import redaction
 
@@ -30,6 +32,23 @@ def line(text: str) -> None:
   """Prints one line at once."""
   if not _muted:
     print(redaction.redact(text), flush=True)
+
+
+def table(title: str, header: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> None:
+  """A table: drawn on a terminal, plain columns elsewhere."""
+  terminal = rich_console.Console()
+  if terminal.is_terminal:
+    drawn = rich_table.Table(title=title, show_header=header is not None)
+    for name in header or ("", ""):
+      drawn.add_column(name)
+    for row in rows:
+      drawn.add_row(*map(rich_text.Text, row))  # brackets of shapes are no markup
+    terminal.print(drawn)
+    return
+  lines = ([header] if header else []) + list(rows)
+  widths = [max(len(row[column]) for row in lines) for column in range(len(lines[0]))]
+  for row in lines:
+    line("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip())
 
 
 class Progress:

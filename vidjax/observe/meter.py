@@ -162,8 +162,10 @@ class Meter:
     self.last = f"loss {float(metrics['loss']):.4f}"
     self._waited += pending.waited
     self._flops.append(pending.flops)
+    self._ledger.step_ended(pending.step)
     if self._due(pending.step):
       self._log(pending.step, pending.ended, metrics, pending.notes)
+      self._ledger.note()
     self._note(_reading(pending.step, metrics, pending.notes))
 
   def _log(self, step: int, ended: float, metrics: dict[str, Any], notes: dict[str, Any]) -> None:

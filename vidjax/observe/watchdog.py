@@ -37,7 +37,7 @@ _DEADLINES = {
   "init": "restore",
   "restore": "restore",
   "compile": "compile",
-  "data": "data",
+  "data_wait": "data",
   "steps": "step",
 }
 _OTHER = "save"

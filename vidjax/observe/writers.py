@@ -4,28 +4,22 @@
 resumes from an older step logs some steps again, and the last row of a step wins (`read_metrics`).
 NaN and infinity become null.
 
-A local file is flushed at every row, so that a killed run loses none. An object store cannot
-append: there, the rows stay in memory and the whole object is rewritten every `UPLOAD_SECONDS`
-(ten thousand rows are a few megabytes), so that a killed run loses the last minute of rows. It logs
-most of them again, when it resumes from its checkpoint. TensorBoard's event files are written
-locally and uploaded at the same moments.
+A killed run loses no row on a disk, and the last minute of rows in an object store
+(`vidjax.observe.journal`). It logs most of them again, when it resumes from its checkpoint.
+TensorBoard's event files are written locally and uploaded at the same moments.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-import io
-import json
 import math
 import tempfile
-import time
 from typing import Any, Protocol
 
-from absl import logging
 import numpy as np
 from tensorboardX import SummaryWriter
 
 from vidjax import storage
+from vidjax.observe import journal
 
-UPLOAD_SECONDS = 60.0
 _NAME = "metrics.jsonl"
 _EVENTS = "tensorboard"
 
@@ -51,19 +45,13 @@ class MetricsWriter:
 
   def __init__(self, workdir: storage.PathLike, attempt: int, copies: Sequence[Copy] = ()):
     self.attempt, self._copies = attempt, copies
-    self._path = storage.Path(workdir) / _NAME
     self._events_path = storage.Path(workdir) / _EVENTS
-    self._uploaded = time.monotonic()
-    _drop_torn_line(self._path)
-    if storage.is_local(workdir):
-      self._path.parent.mkdir(parents=True, exist_ok=True)
-      self._file, self._staging = self._path.open("a"), None
-      events = str(self._events_path)
-    else:
+    self._journal = journal.Journal(storage.Path(workdir) / _NAME)
+    if self._journal.uploads:
       self._staging = tempfile.TemporaryDirectory(prefix="vidjax-")
-      self._file = io.StringIO(storage.read_text(self._path) if self._path.exists() else "")
-      self._file.seek(0, io.SEEK_END)
       events = self._staging.name
+    else:
+      self._staging, events = None, str(self._events_path)
     # tensorboardX adds host and time to the name: attempts do not overwrite each other.
     self._events = SummaryWriter(events, filename_suffix=f".{attempt}", flush_secs=10)
 
@@ -77,44 +65,34 @@ class MetricsWriter:
         flat name `name/0` or `name/key` there.
     """
     row = {"attempt": self.attempt, "step": int(step)} | {k: _plain(v) for k, v in metrics.items()}
-    line = json.dumps(row, allow_nan=False) + "\n"
-    with storage.writing(self._path):
-      self._file.write(line)
-      self._file.flush()
+    self._journal.write(row)
     del row["attempt"], row["step"]
     numbers = dict(_numbers("", row))
     for name, number in numbers.items():
       self._events.add_scalar(name, number, int(step))
     for copy in self._copies:
       copy.write(int(step), numbers)
-    if self._staging is not None and time.monotonic() - self._uploaded > UPLOAD_SECONDS:
-      try:
-        self.flush()
-      except OSError as exc:  # numbers may wait for the next upload; the run must not
-        logging.warning("metrics could not be uploaded, rows are kept: %s", exc)
-        self._uploaded = time.monotonic()
+    self._journal.upload_if_due(self.flush)
 
   def flush(self) -> None:
     """Makes all rows so far visible to readers."""
     self._events.flush()
-    self._upload()
+    self._journal.upload()
+    self._publish_events()
 
   def close(self) -> None:
     """Flushes and releases files, then the copies, which may take their time."""
     self._events.close()
-    self._upload()
-    self._file.close()
+    self._journal.close()
+    self._publish_events()
     if self._staging is not None:
       self._staging.cleanup()
     for copy in self._copies:
       copy.close()
 
-  def _upload(self) -> None:
+  def _publish_events(self) -> None:
     if self._staging is not None:
-      assert isinstance(self._file, io.StringIO)
-      storage.write_text(self._path, self._file.getvalue())
       storage.publish(self._staging.name, self._events_path)
-    self._uploaded = time.monotonic()
 
   def __enter__(self) -> "MetricsWriter":
     return self
@@ -151,24 +129,11 @@ def read_metrics(path: storage.PathLike) -> list[dict[str, Any]]:
   if not file.exists():
     raise FileNotFoundError(f"no metrics: {file} does not exist")
   rows = {}
-  lines = storage.read_text(file).split("\n")
-  for number, line in enumerate(lines[:-1], 1):  # what follows the last newline is torn
-    try:
-      row = json.loads(line)
-      rows[row["step"]] = row
-    except (ValueError, KeyError, TypeError) as exc:
-      raise ValueError(f"{file} line {number} is not a row of metrics: {exc}") from exc
+  for number, row in journal.read(file):
+    if "step" not in row:
+      raise ValueError(f"{file} line {number} is not a row of metrics: it names no step")
+    rows[row["step"]] = row
   return [rows[step] for step in sorted(rows)]
-
-
-def _drop_torn_line(path: storage.Path) -> None:
-  """Cuts off what a killed run left after the last whole line."""
-  if not path.exists():
-    return
-  content = storage.read_bytes(path)
-  whole = content[: content.rfind(b"\n") + 1]
-  if len(whole) < len(content):
-    storage.write_bytes(path, whole)
 
 
 def _numbers(name: str, value: Any) -> Iterator[tuple[str, float]]:

@@ -8,7 +8,7 @@ import object_store
 import pytest
 
 from vidjax import storage
-from vidjax.observe import writers
+from vidjax.observe import journal
 from vidjax.observe.writers import MetricsWriter, read_metrics
 
 
@@ -92,7 +92,7 @@ def test_remote_rows_are_uploaded_from_time_to_time(monkeypatch):
     writer = MetricsWriter("gs://bucket/run", 0)
     writer.write(1, {})
     assert store.names("bucket") == []
-    monkeypatch.setattr(writers, "UPLOAD_SECONDS", 0.0)
+    monkeypatch.setattr(journal, "UPLOAD_SECONDS", 0.0)
     writer.write(2, {})
     assert [row["step"] for row in read_metrics("gs://bucket/run")] == [1, 2]
     writer.close()
