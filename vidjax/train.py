@@ -18,6 +18,7 @@ from collections.abc import Mapping
 import json
 import signal
 import time
+from typing import Any
 
 from absl import flags
 import jax
@@ -132,15 +133,15 @@ def _train_on_mesh(
 
   def start() -> states.TrainState:
     """The newest checkpoint, else another model's weights, else fresh ones."""
-    newest = checkpointer.latest_step()
-    if newest is not None:
-      with ledger.phase("restore"):
-        before = checkpointer.position(newest)["data"]
-        loaders.check_fingerprint(before, fingerprint, config.data.accept_changes)
-        restored = checkpointer.restore_latest(states.as_dict(program.state))
-        assert restored is not None
-        console.line(f"{root}: resuming at step {restored[0]} of {config.total_steps}")
-        return states.from_dict(restored[1])
+
+    def accept(position: dict[str, Any]) -> None:
+      loaders.check_fingerprint(position["data"], fingerprint, config.data.accept_changes)
+
+    with ledger.phase("restore"):
+      restored = checkpointer.restore_latest(states.as_dict(program.state), accept)
+    if restored is not None:
+      console.line(f"{root}: resuming at step {restored[0]} of {config.total_steps}")
+      return states.from_dict(restored[1])
     with ledger.phase("init"):
       if not config.init_from:
         return program.fresh()

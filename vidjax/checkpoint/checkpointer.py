@@ -7,7 +7,7 @@
 * An error of the background writer surfaces at the next call.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import threading
 from typing import Any
@@ -126,8 +126,14 @@ class Checkpointer:
     layout.check_fit(path, record, wanted)
     return layout.unflatten(abstract_state, read_verified(path, record, wanted))
 
-  def restore_latest(self, abstract_state: Any) -> tuple[int, Any, dict[str, Any]] | None:
+  def restore_latest(
+    self, abstract_state: Any, accept: Callable[[dict[str, Any]], None] | None = None
+  ) -> tuple[int, Any, dict[str, Any]] | None:
     """Restores the newest step that is whole, setting damaged ones aside.
+
+    Args:
+      abstract_state: see `restore`.
+      accept: called with the position of a step before its state is read; raises what it objects.
 
     Returns:
       The step, the state and the position; None where nothing was ever saved.
@@ -139,6 +145,8 @@ class Checkpointer:
     while (step := self.latest_step()) is not None:
       state, why = None, ""
       try:
+        if accept is not None:
+          accept(_record_of(self.directory / str(step)).position)
         state = self.restore(step, abstract_state)
       except DamagedError as exc:
         why = str(exc)
