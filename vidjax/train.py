@@ -25,7 +25,7 @@ from vidjax import config as configs
 from vidjax import feed as feeds
 from vidjax import program as programs
 from vidjax import state as states
-from vidjax.checkpoint import Checkpointer, warm_start
+from vidjax.checkpoint import FAILED, Checkpointer, LocalCopies, warm_start
 from vidjax.data import loader as loaders
 from vidjax.encoders import tokenizers
 from vidjax.observe import console, run_info, stop_signal, wandb_run
@@ -48,7 +48,8 @@ def train(config: configs.TrainConfig, workdir: str) -> None:
   distributed.check_same("--workdir or --config", arguments, "start all with the same flags")
 
   # --- Done already? Answered before anything is compiled. --------------------------------------
-  checkpointer = Checkpointer(root / "checkpoints", keep=config.checkpoint.keep)
+  saving = config.checkpoint
+  checkpointer = Checkpointer(root / "checkpoints", saving.keep, saving.milestone_every_steps)
   newest = checkpointer.latest_step()
   if newest is not None and newest >= config.total_steps:
     console.line(f"{workdir}: already trained for {newest} steps, nothing to do")
@@ -63,14 +64,18 @@ def train(config: configs.TrainConfig, workdir: str) -> None:
   divisibility.check(config, mesh.shape)
   for line in divisibility.computed_whole(config, mesh.shape):
     console.line(f"not divided: {line}")
-  attempt = run_info.begin(root, config, mesh) if distributed.is_first() else 0
-  attempt = distributed.from_first(attempt)
+  lease = distributed.by_first(lambda: run_info.begin(root, config, mesh))
+  attempt = distributed.from_first(lease.attempt if lease else 0)
+  run = distributed.from_first(lease.run if lease else 0)
   distributed.check_same(
     "the files in --workdir", str(run_info.seen(root)), "use storage that all hosts share"
   )
+  checkpointer.fence = lease.lost if lease else checkpointer.fence
+  if saving.local_every_steps:
+    checkpointer.local = LocalCopies(saving.local_folder, root, run)
   ledger = Ledger(root, attempt)
   with jax.set_mesh(mesh), stop_signal.listen() as stop, ledger:
-    _train_on_mesh(config, root, mesh, checkpointer, newest, attempt, ledger, stop)
+    _train_on_mesh(config, root, mesh, checkpointer, attempt, ledger, stop)
 
 
 def _train_on_mesh(
@@ -78,7 +83,6 @@ def _train_on_mesh(
   root: storage.Path,
   mesh: jax.sharding.Mesh,
   checkpointer: Checkpointer,
-  newest: int | None,
   attempt: int,
   ledger: Ledger,
   stop: stop_signal.StopSignal,
@@ -95,14 +99,17 @@ def _train_on_mesh(
   distributed.check_same(
     "the data", json.dumps(fingerprint, sort_keys=True), "each host has to read the same data sets"
   )
-  if newest is not None:
-    with ledger.phase("restore"):
-      before = checkpointer.position(newest)["data"]
-      loaders.check_fingerprint(before, fingerprint, config.data.accept_changes)
-      restored = checkpointer.restore_latest(states.as_dict(program.state))
-      assert restored is not None
-      state = states.TrainState(**restored[1])
-      console.line(f"{root}: resuming at step {restored[0]} of {config.total_steps}")
+
+  def accept(position: dict) -> None:
+    loaders.check_fingerprint(position["data"], fingerprint, config.data.accept_changes)
+
+  with ledger.phase("restore"):
+    restored = checkpointer.restore_latest(states.as_dict(program.state), accept)
+  if checkpointer.local is not None:
+    console.line(f"{root}: {checkpointer.local.why}")
+  if restored is not None:
+    state = states.TrainState(**restored[1])
+    console.line(f"{root}: resuming at step {restored[0]} of {config.total_steps}")
   else:
     with ledger.phase("init"):
       if config.init_from:
@@ -142,14 +149,18 @@ def _train_on_mesh(
     skipped=int(state.skipped),
   )
 
-  def save(step: int, state: states.TrainState) -> None:
-    """Saves state and position in the background."""
-    with meter.aside("save"):
+  def save(step: int, state: states.TrainState, *, is_local: bool = False) -> None:
+    """Saves state and position in the background, or only copies them to this machine's memory."""
+    with meter.aside("save"), jax.transfer_guard("allow"):
       position = {
         "samples": int(jax.device_get(state.samples)),
         "data": fingerprint,
         "config": configs.to_dict(config),
       }
+      if is_local:
+        assert checkpointer.local is not None
+        checkpointer.local.save(step, states.as_dict(state), position)
+        return
       if batches.rejected:
         process = jax.process_index()
         name = f"rejected_clips{f'_{process}' if process else ''}.json"
@@ -175,23 +186,27 @@ def _train_on_mesh(
       compiled_step = compiled.of(batch.arrays)
       with jax.profiler.StepTraceAnnotation("step", step_num=step + 1):
         state, metrics = compiled_step.call(state, frozen, batch.arrays)
-      meter.push(step + 1, metrics, batch.notes, waited=waited, flops=compiled_step.model_flops)
+      notes = batch.notes | {"damaged_checkpoints": checkpointer.damaged_saves}
+      meter.push(step + 1, metrics, notes, waited=waited, flops=compiled_step.model_flops)
       profiler.after(step + 1)
       progress.update(step + 1, meter.last)
 
       done = step + 1 == config.total_steps
-      stopped_by = stop_all(stop.number)
+      stopped_by = stop_all(checkpointer.failing() or stop.number)
+      if stopped_by >= FAILED:
+        checkpointer.give_up(stopped_by)
       if stopped_by and not done:
+        save(step + 1, state)
         with jax.transfer_guard("allow"):
-          save(step + 1, state)
           checkpointer.wait()
         meter.flush()
         raise stop_signal.error(
           stopped_by, f"stopped at step {step + 1}, state saved: run the same command again"
         )
       if done or (step + 1) % config.checkpoint.every_steps == 0:
-        with jax.transfer_guard("allow"):
-          save(step + 1, state)
+        save(step + 1, state)
+      elif checkpointer.local is not None and (step + 1) % config.checkpoint.local_every_steps == 0:
+        save(step + 1, state, is_local=True)
       if preview.due(step + 1):
         with meter.aside("samples"), jax.transfer_guard("allow"):
           weights = jax.device_get(states.averaged(state, config.optimizer.ema_decays))

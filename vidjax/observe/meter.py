@@ -24,6 +24,7 @@ MAX_CONSECUTIVE_SKIPS = 10
 LAG = 2
 
 _NEEDED = ("loss", "skipped_steps")  # of every step; the others only of those that are logged
+_NOTES = ("sample_ids_hash", "rejected_clips", "damaged_checkpoints")
 
 
 @dataclasses.dataclass
@@ -94,7 +95,7 @@ class Meter:
     with jax.transfer_guard_device_to_host("allow"):  # begins as soon as the step has ended
       for value in jax.tree.leaves(metrics):
         value.copy_to_host_async()
-    notes = {name: notes[name] for name in ("sample_ids_hash", "rejected_clips")}
+    notes = {name: notes[name] for name in _NOTES if name in notes}
     self._pending.append(_Pending(step, metrics, notes, waited, flops))
     if len(self._pending) > LAG:
       self._read()

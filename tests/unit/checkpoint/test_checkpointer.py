@@ -305,7 +305,7 @@ def test_a_step_of_another_version_is_named_and_left_alone(tmp_path, monkeypatch
     _save(tmp_path, 1)
   reader = Checkpointer(tmp_path, 1)
   for read in (lambda: reader.position(1), lambda: reader.restore_latest(_abstract(_state(1)))):
-    with pytest.raises(CheckpointError, match="has format 1, this code reads format 2"):
+    with pytest.raises(CheckpointError, match="has format 1, this code reads format 3"):
       read()
   assert reader.latest_step() == 1, "not set aside as damaged"
 
