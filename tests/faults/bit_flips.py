@@ -3,7 +3,6 @@
 python tests/faults/bit_flips.py SEED FLIPS      prints one JSON object
 """
 
-import collections
 import dataclasses
 import json
 import os
@@ -40,9 +39,7 @@ class Counts:
   detected: int = 0
   harmless: int = 0
   wrong: list[tuple[str, int, int]] = dataclasses.field(default_factory=list)
-  by_file: dict[str, list[int]] = dataclasses.field(
-    default_factory=lambda: collections.defaultdict(lambda: [0, 0])
-  )
+  by_file: dict[str, list[int]] = dataclasses.field(default_factory=dict)
 
 
 def make_state(seed: int) -> dict:
@@ -90,10 +87,10 @@ def flip_bits(seed: int, flips: int, folder: pathlib.Path) -> Counts:
         counts.wrong.append((str(files[at].relative_to(folder)), byte, bit))
       else:
         counts.harmless += 1
-        counts.by_file[kind(files[at])][1] += 1
+        counts.by_file.setdefault(kind(files[at]), [0, 0])[1] += 1
     except CheckpointError:
       counts.detected += 1
-      counts.by_file[kind(files[at])][0] += 1
+      counts.by_file.setdefault(kind(files[at]), [0, 0])[0] += 1
     finally:
       flip(files[at], byte, bit)
   return counts

@@ -62,7 +62,8 @@ class Checkpointer:
     self._writing: int | None = None  # until it is known how that ended
     self._saved = -1  # the last step that was written to the end
     self._error: CheckpointError | NoSpaceError | None = None
-    self._cleaner: threading.Thread | None = None
+    self._is_written = threading.Event()  # or is known not to be
+    self._follower: threading.Thread | None = None  # what comes after the newest write
     self._pinned: set[int] = set()
 
   def save(self, step: int, state: Any, position: dict[str, Any], *, interim: bool = False) -> bool:
@@ -102,9 +103,12 @@ class Checkpointer:
       {k: layout.Leaf(v.shape, str(v.dtype), checksums[k]) for k, v in leaves.items()},
       interim,
     )
-    self._writing = step
     with _in_our_words(self.directory / str(step)):
       orbax_io.write(self._writer, self.directory / str(step), leaves, record)
+    self._writing, self._is_written = step, threading.Event()
+    arguments = (step, self._is_written, self._follower)
+    self._follower = threading.Thread(target=self._follow, args=arguments, name="follow-save")
+    self._follower.start()
     return True
 
   def latest_step(self) -> int | None:
@@ -212,9 +216,6 @@ class Checkpointer:
 
     For a number that all processes agree on (`distributed.Largest`), and then `give_up`.
     """
-    if self._error is None and self._writing is not None:
-      with self._noting_errors():
-        self._writer.check_for_errors()
     return 0 if self._error is None else FAILED + self._error.exit_code
 
   def give_up(self, number: int) -> None:
@@ -230,8 +231,8 @@ class Checkpointer:
       NoSpaceError, CheckpointError: as `save` does of the save before.
     """
     self._finish()
-    if self._cleaner is not None:
-      self._cleaner.join()
+    if self._follower is not None:
+      self._follower.join()
     path = self.directory / str(self._saved)
     if not distributed.agreed(self._saved < 0 or layout.is_complete(path)):
       raise DamagedError(f"checkpoint {path} is not what was saved: run the same command again")
@@ -256,43 +257,38 @@ class Checkpointer:
         self._writer.close()
 
   def _finish(self) -> None:
-    """Waits for the writer, then checks the step and removes old ones without the run's waiting.
+    """Waits until the last step is written, not for what follows.
 
     All processes raise where one has failed: what the others wait for would never come.
     """
     if self._writing is None:
       return
-    self.failing()
-    waiting = threading.Thread(target=self._wait_for_writer, daemon=True)
-    waiting.start()
     worst = _RUNNING
     while worst == _RUNNING:
-      waiting.join(_POLL_SECONDS)
-      mine = _RUNNING if waiting.is_alive() else _DONE
+      mine = _DONE if self._is_written.wait(_POLL_SECONDS) else _RUNNING
       worst = _largest(mine if self._error is None else _FAILED)
     if worst == _FAILED:
       self._raise_error()
       raise CheckpointError(_ON_ANOTHER)
-    step, self._writing = self._writing, None
-    self._saved = step
+    self._saved, self._writing = self._writing, None
     self._check_fence()
-    if jax.process_index() == 0:
-      if self._cleaner is not None:
-        self._cleaner.join()
-      self._cleaner = threading.Thread(target=self._clean, args=(step,), name="clean-checkpoints")
-      self._cleaner.start()
 
-  def _wait_for_writer(self) -> None:
-    with self._noting_errors():
-      self._writer.wait_until_finished()
-
-  @contextlib.contextmanager
-  def _noting_errors(self) -> Iterator[None]:
+  def _follow(
+    self, step: int, is_written: threading.Event, before: threading.Thread | None
+  ) -> None:
+    """Waits for the writer; on process 0, reads the step back and removes old ones."""
     try:
-      with _in_our_words(self.directory / str(self._writing)):
-        yield
+      with _in_our_words(self.directory / str(step)):
+        self._writer.wait_until_finished()
     except (CheckpointError, NoSpaceError) as exc:
       self._error = exc
+      return
+    finally:
+      is_written.set()
+    if before is not None:
+      before.join()
+    if jax.process_index() == 0:
+      self._clean(step)
 
   def _raise_error(self) -> None:
     """Raises what is known to have gone wrong with the last save; it is said once."""

@@ -131,8 +131,9 @@ def test_other_peoples_files_stay(directory):
 def test_run_that_lost_its_workdir_saves_and_removes_nothing(tmp_path):
   with Checkpointer(tmp_path, keep=1) as saver:
     _save(saver, 1)
+    answers = iter([""])  # before the save; it is taken over while it writes
+    saver.fence = lambda: next(answers, "another run has taken over")
     saver.save(2, _state(2), {})
-    saver.fence = lambda: "another run has taken over"
     for call in (saver.wait, lambda: saver.save(3, _state(3), {})):
       with pytest.raises(CheckpointError, match="another run has taken over"):
         call()
