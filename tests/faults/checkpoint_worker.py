@@ -58,6 +58,9 @@ def main(directory: str, action: str, process: int, processes: int, port: int) -
         saver.save(step, state(step)[0], {"samples": step})
         if (latest := saver.latest_step()) is not None:
           print(latest, flush=True)
+    elif action == "claim":
+      claimed = distributed.by_first(lambda: lease.claim(storage.Path(directory)))
+      print("attempt", claimed and claimed.attempt, flush=True)
     elif action == "save until taken over":
       root = storage.Path(directory).parent
       if process == 0:

@@ -13,6 +13,7 @@ import pytest
 
 from vidjax import storage
 from vidjax.checkpoint import layout
+from vidjax.observe import lease
 
 WORKER = pathlib.Path(__file__).with_name("checkpoint_worker.py")
 pytestmark = pytest.mark.slow
@@ -106,6 +107,19 @@ def test_file_that_one_process_alone_reads(tmp_path):
     storage.remove(file)
   for output in _outputs(_start(directory, "restore", processes=2)):
     assert "restored 2" in output
+
+
+def test_both_processes_of_a_second_run_are_refused(tmp_path):
+  owner = {"attempt": 1, "process": lease.this_process(), "started": "today"}
+  storage.write_json(tmp_path / lease.FILE, owner)
+  endings = _endings(_start(tmp_path, "claim", processes=2))
+  assert [code for code, _ in endings] == [2, 2]
+  assert f"{tmp_path} is in use: process {os.getpid()} on" in endings[0][1]
+  assert "process 0 could not begin, and says why" in endings[1][1]
+  storage.write_json(tmp_path / lease.FILE, owner | {"process": {"host": "elsewhere"}})
+  said = _outputs(_start(tmp_path, "claim", processes=2))
+  assert "attempt 2" in said[0]
+  assert "attempt None" in said[1]
 
 
 @pytest.mark.parametrize("processes", [1, 2])

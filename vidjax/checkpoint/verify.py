@@ -35,6 +35,10 @@ def read_verified(
   leaves, error = {}, None
   try:
     leaves = orbax_io.read(step, wanted)
+    # Of a leaf that it does not find by its name, the reader gives back what it was asked for.
+    odd = [name for name, leaf in wanted.items() if not _is_like(leaves.get(name), leaf)]
+    if odd:
+      raise ValueError(f"not as saved: {layout.shorten(odd)}")
   except Exception as exc:
     if is_no_space(exc) or isinstance(exc, MemoryError):
       raise
@@ -97,3 +101,8 @@ def sample(record: layout.Record, seed: int, most: int) -> list[str]:
       chosen.append(str(name))
       size += nbytes
   return chosen
+
+
+def _is_like(value: Any, wanted: jax.ShapeDtypeStruct) -> bool:
+  kind = np.ndarray if wanted.sharding is None else jax.Array
+  return isinstance(value, kind) and (value.shape, value.dtype) == (wanted.shape, wanted.dtype)
