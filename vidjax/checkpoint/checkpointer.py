@@ -141,7 +141,7 @@ class Checkpointer:
       have = layout.complete_steps(self.directory)
       raise CheckpointError(f"no complete checkpoint {path}: complete steps are {have}")
     wanted = layout.flatten(abstract_state)
-    record = verify.read_record(path)
+    record = self._record(path)
     if accept is not None:
       accept(record.position)
     layout.check_fit(path, record, wanted)
@@ -255,6 +255,17 @@ class Checkpointer:
     elif jax.process_count() == 1:  # of several, the writer may wait for those that failed
       with contextlib.suppress(Exception):
         self._writer.close()
+
+  def _record(self, path: storage.Path) -> layout.Record:
+    """Record of a step, which all processes can read or none does."""
+    record, error = None, None
+    try:
+      record = verify.read_record(path)
+    except DamagedError as exc:
+      error = exc
+    if not distributed.agreed(record is not None) or record is None:
+      raise error or DamagedError(f"the record of {path} cannot be read by another process")
+    return record
 
   def _finish(self) -> None:
     """Waits until the last step is written, not for what follows.

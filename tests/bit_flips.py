@@ -1,6 +1,6 @@
 """Single bits of a saved step, flipped at random places: each is noticed, or does not matter.
 
-python tests/faults/bit_flips.py SEED FLIPS      prints one JSON object
+python tests/bit_flips.py SEED FLIPS      prints one JSON object
 """
 
 import dataclasses
