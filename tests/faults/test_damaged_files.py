@@ -160,19 +160,23 @@ def test_disk_that_fills_up_while_a_step_is_written(small_disk, monkeypatch):
 
 def test_ram_disk_that_fills_up(small_disk, monkeypatch, caplog):
   monkeypatch.setattr(storage, "free_space", lambda _: None)
-  copies = LocalCopies(small_disk, "run", 1)
-  for step in (1, 2, 3, 4):
-    copies.save(step, _noise(step), {})
-    if step == 2:
-      copies._writer.join()
-      (small_disk / "filler").write_bytes(bytes(1 << 20))
-  copies._writer.join()
-  assert "no local copy of step 3" in caplog.text
-  restored = copies.restore(
-    jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), _noise(0)),
-    newer_than=0,
+  (small_disk / "filler").write_bytes(bytes(3 << 20))
+  like = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), _noise(0)
   )
+  copies = LocalCopies(small_disk, "run", 1)
+  for step in (1, 2, 3):
+    copies.save(step, _noise(step), {"samples": step})
+  copies._settle()
+  for step in (2, 3):
+    assert f"no local copy of step {step}: no space left" in caplog.text
+  restored = copies.restore(like, newer_than=0)
   assert restored is not None
-  step, state, _ = restored
-  assert step >= 2
-  np.testing.assert_array_equal(np.asarray(state["kernel"]), np.asarray(_noise(step)["kernel"]))
+  assert restored[0] == 1
+  np.testing.assert_array_equal(np.asarray(restored[1]["kernel"]), np.asarray(_noise(1)["kernel"]))
+  (small_disk / "filler").unlink()
+  copies.save(4, _noise(4), {"samples": 4})
+  copies._settle()
+  restored = copies.restore(like, newer_than=0)
+  assert restored is not None
+  assert restored[0] == 4

@@ -63,7 +63,7 @@ def test_second_run_is_refused_and_a_killed_one_goes_on_from_memory(tmp_path):
     first.communicate()
 
   newest = max(int(path.stem) for path in (tmp_path / "ram").rglob("[0-9]*.npz"))
-  steps = newest + 3
+  steps = newest + 10
   third = _start(tmp_path, steps)
   said = third.communicate(timeout=200)[0]
   assert third.returncode == 0, said
@@ -73,7 +73,7 @@ def test_second_run_is_refused_and_a_killed_one_goes_on_from_memory(tmp_path):
   for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines():
     row = json.loads(line)
     by_step[row["step"]][row["attempt"]] = (row["loss"], row["sample_ids_hash"])
-  assert sorted(by_step) == list(range(1, steps + 1))
+  assert by_step.keys() >= set(range(1, steps + 1))
   assert 2 in by_step[steps]
   assert 2 not in by_step[newest - 2], "not from the start"
   for step, rows in by_step.items():
