@@ -197,8 +197,8 @@ class LocalCopies:
   def _read_header(self, step: int) -> _Header | None:
     """What a copy of this run says of itself; None where it is of another or cannot be read."""
     try:
-      with np.load(self._file(step), allow_pickle=False) as file:
-        header = _Header(**json.loads(file[_HEADER].tobytes()))
+      with storage.open_read(self._file(step)) as file, np.load(file, allow_pickle=False) as npz:
+        header = _Header(**json.loads(npz[_HEADER].tobytes()))
     except Exception as exc:  # whatever a damaged archive makes of itself
       logging.warning("local copy of step %d cannot be read: %s", step, exc)
       return None
@@ -209,12 +209,13 @@ class LocalCopies:
     """All leaves, in their shardings; None where one is damaged."""
     leaves = {}
     try:
-      with np.load(self._file(header.step), allow_pickle=False) as file:
+      path = self._file(header.step)
+      with storage.open_read(path) as file, np.load(file, allow_pickle=False) as npz:
         for number, (name, (shape, dtype, parts)) in enumerate(header.leaves.items()):
           held = {}
           for i, part in enumerate(parts):
             sizes = [stop - start for start, stop in part]
-            held[_key(part)] = file[f"{number}.{i}"].view(np.dtype(dtype)).reshape(sizes)
+            held[_key(part)] = npz[f"{number}.{i}"].view(np.dtype(dtype)).reshape(sizes)
           leaves[name] = _placed(tuple(shape), wanted[name].sharding, held)
     except Exception as exc:
       logging.warning("local copy of step %d is damaged: %s", header.step, exc)
