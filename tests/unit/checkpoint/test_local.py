@@ -30,7 +30,6 @@ def _state(seed: int, mesh=None):
     "params": {"kernel": put(kernel, "fsdp"), "bias": put(kernel[0])},
     "half": put(jnp.asarray(kernel, jnp.bfloat16), None, "fsdp"),
     "mask": put(kernel > 0, ("replica", "fsdp")),
-    "none": put(kernel[:0]),
     "step": put(np.int32(seed)),
   }
 
