@@ -116,10 +116,34 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
-  """When state is saved, and how many regular steps stay."""
+  """When state is saved, and which steps stay."""
 
   every_steps: int = 1000
-  keep: int = 3
+  keep: int = 3  # newest steps that stay
+  milestone_every_steps: int = 0  # steps that stay for ever; 0: none
+  local_folder: str = ""  # on a RAM disk, for copies between checkpoints (`checkpoint.local`)
+  local_every_steps: int = 0  # 0: none
+
+  def __post_init__(self) -> None:
+    for key in ("every_steps", "keep"):
+      _check_positive(f"checkpoint.{key}", getattr(self, key))
+    for key in ("milestone_every_steps", "local_every_steps"):
+      if getattr(self, key) < 0:
+        raise ValueError(f"config key 'checkpoint.{key}' must not be negative; 0: none")
+    if self.milestone_every_steps % self.every_steps:
+      raise ValueError(
+        f"checkpoint.milestone_every_steps={self.milestone_every_steps} must be a multiple of"
+        f" checkpoint.every_steps={self.every_steps}"
+      )
+    if bool(self.local_folder) != bool(self.local_every_steps):
+      raise ValueError(
+        "checkpoint.local_folder and checkpoint.local_every_steps go together: set both or none"
+      )
+    if not storage.is_local(self.local_folder):
+      raise ValueError(
+        f"checkpoint.local_folder={self.local_folder!r} is no folder of this machine: name one on"
+        " a RAM disk, as /dev/shm/vidjax"
+      )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,8 +242,6 @@ class TrainConfig:
         f"optimizer.warmup_samples={self.optimizer.warmup_samples} leaves none of total_samples="
         f"{self.total_samples} to optimizer.schedule={self.optimizer.schedule!r}"
       )
-    for key in ("every_steps", "keep"):
-      _check_positive(f"checkpoint.{key}", getattr(self.checkpoint, key))
     _check_positive("profile.num_steps", self.profile.num_steps)
     _check_choice("wandb.mode", self.wandb.mode, ("", "online", "offline"))
     _ = self.data.members  # refuses none, and both forms at once

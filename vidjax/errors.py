@@ -122,6 +122,11 @@ def exit_code(exc: BaseException) -> int:
   return INTERNAL
 
 
+def of_code(code: int) -> type[Exception]:
+  """The exception that ends a command with `code`; RuntimeError where none of ours does."""
+  return next((kind for kind in _OURS if kind.exit_code == code), RuntimeError)
+
+
 def run_main(main: Callable[..., int | None], *args, debug: bool | None = None) -> int:
   """Runs `main(*args)` and returns the exit code; every command ends through here.
 

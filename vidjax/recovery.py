@@ -123,10 +123,11 @@ class Recovery:
       "to_step": target,
       "causes": dict(causes),
     }
+    # In this order: killed in between, the run meets the same trouble again.
+    self._checkpointer.roll_back(target)
     self._rollbacks.append(entry)
     if jax.process_index() == 0:
       storage.write_json(self._root / GAPS, self._rollbacks)
-    self._checkpointer.roll_back(target, f"the run went back to step {target}: {what}")
     console.line(f"{what}: back to step {target}, their {entry['samples']} samples are left out")
 
   def _write_bundle(self, reading: Reading, target: int) -> storage.Path:

@@ -28,7 +28,7 @@ from vidjax import config as configs
 from vidjax import feed as feeds
 from vidjax import program as programs
 from vidjax import state as states
-from vidjax.checkpoint import Checkpointer, warm_start
+from vidjax.checkpoint import FAILED, Checkpointer, LocalCopies, warm_start
 from vidjax.data import loader as loaders
 from vidjax.encoders import tokenizers
 from vidjax.observe import console, run_info, stop_signal, wandb_run
@@ -60,7 +60,8 @@ def train(config: configs.TrainConfig, workdir: str, *, age: float = 0.0) -> Non
   distributed.check_same("--workdir or --config", arguments, "start all with the same flags")
 
   # --- Done already? Answered before anything is compiled. --------------------------------------
-  checkpointer = Checkpointer(root / "checkpoints", keep=config.checkpoint.keep)
+  saving = config.checkpoint
+  checkpointer = Checkpointer(root / "checkpoints", saving.keep, saving.milestone_every_steps)
   newest = checkpointer.latest_step()
   if newest is not None and newest >= config.total_steps:
     console.line(f"{workdir}: already trained for {newest} steps, nothing to do")
@@ -76,11 +77,15 @@ def train(config: configs.TrainConfig, workdir: str, *, age: float = 0.0) -> Non
   divisibility.check(config, mesh.shape)
   for line in divisibility.computed_whole(config, mesh.shape):
     console.line(f"not divided: {line}")
-  attempt = run_info.begin(root, config, mesh) if distributed.is_first() else 0
-  attempt = distributed.from_first(attempt)
+  lease = distributed.by_first(lambda: run_info.begin(root, config, mesh))
+  attempt = distributed.from_first(lease.attempt if lease else 0)
+  run = distributed.from_first(lease.run if lease else 0)
   distributed.check_same(
     "the files in --workdir", str(run_info.seen(root)), "use storage that all hosts share"
   )
+  checkpointer.fence = lease.lost if lease else checkpointer.fence
+  if saving.local_every_steps:
+    checkpointer.local = LocalCopies(saving.local_folder, root, run)
   watchdog = Watchdog(config.deadlines, root, attempt)
   ledger = Ledger(
     root,
@@ -139,6 +144,8 @@ def _train_on_mesh(
 
     with ledger.phase("restore"):
       restored = checkpointer.restore_latest(states.as_dict(program.state), accept)
+    if checkpointer.local is not None:
+      console.line(f"{root}: {checkpointer.local.why}")
     if restored is not None:
       console.line(f"{root}: resuming at step {restored[0]} of {config.total_steps}")
       return states.from_dict(restored[1])
@@ -150,21 +157,25 @@ def _train_on_mesh(
       console.line(f"starting from {source.origin}: {report}")
       return program.started(params)
 
+  def position(state: states.TrainState) -> dict[str, Any]:
+    samples = int(jax.device_get(state.samples))
+    return {"samples": samples, "data": fingerprint, "config": configs.to_dict(config)}
+
   def save(
     step: int, state: states.TrainState, rejected: Mapping[str, str], *, interim: bool = False
   ) -> None:
     """Saves state and position in the background; `interim` if it is not due."""
     with meter.aside("save"), jax.transfer_guard("allow"):
-      position = {
-        "samples": int(jax.device_get(state.samples)),
-        "data": fingerprint,
-        "config": configs.to_dict(config),
-      }
       if rejected:
         process = jax.process_index()
         name = f"rejected_clips{f'_{process}' if process else ''}.json"
         storage.write_json(root / name, redaction.redact_values(rejected))
-      checkpointer.save(step, states.as_dict(state), position, interim=interim)
+      checkpointer.save(step, states.as_dict(state), position(state), interim=interim)
+
+  def copy(step: int, state: states.TrainState, local: LocalCopies) -> None:
+    """Copies state and position to this machine's memory, in the background."""
+    with meter.aside("save"), jax.transfer_guard("allow"):
+      local.save(step, states.as_dict(state), position(state))
 
   def steps(state: states.TrainState) -> None:
     """From `state` to the end of training."""
@@ -200,16 +211,19 @@ def _train_on_mesh(
         compiled_step = compiled.of(batch.arrays)
         with jax.profiler.StepTraceAnnotation("step", step_num=step + 1):
           state, metrics = compiled_step.call(state, frozen, batch.arrays)
-        meter.push(step + 1, metrics, batch.notes, waited=waited, flops=compiled_step.model_flops)
+        notes = batch.notes | {"damaged_checkpoints": checkpointer.damaged_saves}
+        meter.push(step + 1, metrics, notes, waited=waited, flops=compiled_step.model_flops)
         profiler.after(step + 1)
         progress.update(step + 1, meter.last)
-        checkpointer.check()
 
         done = step + 1 == config.total_steps
         due = done or (step + 1) % config.checkpoint.every_steps == 0
-        stopped_by = stop_all(stop.number)
+        stopped_by = stop_all(checkpointer.failing() or stop.number)
+        if stopped_by >= FAILED:
+          checkpointer.give_up(stopped_by)
         if stopped_by and not done:
-          stop.hurry()
+          if stopped_by == signal.SIGTERM:
+            stop.hurry()
           save(step + 1, state, batches.rejected, interim=not due)
           with ledger.phase("save"):
             checkpointer.wait()
@@ -219,6 +233,10 @@ def _train_on_mesh(
           )
         if due:
           save(step + 1, state, batches.rejected)
+        elif (
+          checkpointer.local is not None and (step + 1) % config.checkpoint.local_every_steps == 0
+        ):
+          copy(step + 1, state, checkpointer.local)
         if preview.due(step + 1):
           with meter.aside("samples"), jax.transfer_guard("allow"):
             weights = jax.device_get(states.averaged(state, config.optimizer.ema_decays))

@@ -148,3 +148,20 @@ def test_remat_is_a_name_for_all_levels_or_one_for_each():
 def test_missing_file_is_named():
   with pytest.raises(ValueError, match=r"'nowhere\.py' does not exist"):
     configs.load("nowhere.py")
+
+
+@pytest.mark.parametrize(
+  ("overrides", "message"),
+  [
+    (["every_steps=0"], "'checkpoint.every_steps' must be positive"),
+    (["milestone_every_steps=-1"], "'checkpoint.milestone_every_steps' must not be negative"),
+    (["every_steps=10", "milestone_every_steps=25"], "=25 must be a multiple of .*every_steps=10"),
+    (["local_every_steps=5"], "local_folder and checkpoint.local_every_steps go together"),
+    (["local_folder=x"], "local_folder and checkpoint.local_every_steps go together"),
+    (["local_folder=gs://b/x", "local_every_steps=5"], "'gs://b/x' is no folder of this machine"),
+  ],
+)
+def test_checkpoint_keys_that_do_not_go_together_are_refused(overrides, message):
+  flags = [f"checkpoint.{override}" for override in overrides]
+  with pytest.raises(ValueError, match=message):
+    configs.load(f"{TRAINING[0]}:tiny", [PATH, *flags])

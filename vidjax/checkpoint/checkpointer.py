@@ -1,10 +1,13 @@
 """Saves and restores the training state, so that a run can trust what it resumes from.
 
 * A step counts when it was written to the end; the disk is asked each time.
-* Every leaf has a checksum, compared after each restore. A damaged step is set aside and the next
-  older one taken. A step that is whole but does not fit the run is an error: never a fresh start.
+* Every leaf has a checksum, compared after each restore, and for a sample of them right after the
+  save. A damaged step is set aside and the next older one taken. A step that is whole but does not
+  fit the run is an error: never a fresh start.
 * A state with NaN or infinity is not saved: it would push the good steps out.
-* An error of the background writer surfaces at the next call.
+* An error of the background writer surfaces at the next step, on all processes.
+* Steps are removed only when a newer one was read back, and never by a run that has lost its
+  workdir to another.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,18 +17,22 @@ from typing import Any
 
 from absl import logging
 import jax
+from jax.experimental import multihost_utils
+import numpy as np
 
-from vidjax import storage
-from vidjax.checkpoint import layout, orbax_io
-from vidjax.checkpoint.fingerprint import fingerprint_host, fingerprints
+from vidjax import errors, storage
+from vidjax.checkpoint import layout, orbax_io, verify
+from vidjax.checkpoint.fingerprint import fingerprints
+from vidjax.checkpoint.local import LocalCopies
+from vidjax.checkpoint.verify import DamagedError
 from vidjax.errors import CheckpointError, NonFiniteError, NoSpaceError, is_no_space
 from vidjax.parallel import distributed
 
+FAILED = 1000  # above all signals: what `failing` gives, plus the exit code
 _SPARE = 1.1  # of the state's size has to be free before a save; compression is not counted on
-
-
-class DamagedError(CheckpointError):
-  """The bytes on disk are not those that were saved."""
+_POLL_SECONDS = 0.1
+_DONE, _RUNNING, _FAILED = range(3)  # how a background save stands, the worst last
+_ON_ANOTHER = "a save failed on another process, which says why"
 
 
 class Checkpointer:
@@ -34,20 +41,30 @@ class Checkpointer:
   Attributes:
     directory: folder of the steps, local, `gs://` or `s3://`.
     keep: how many of the newest complete steps stay.
+    milestone_every: steps that are multiples of it stay for ever; 0: none.
+    fence: says why this run may write no more, "" while it may; process 0 asks before each save.
+    local: copies in this machine's memory, if there are any.
+    damaged_saves: how many steps process 0 did not find on disk as they were saved.
   """
 
-  def __init__(self, directory: storage.PathLike, keep: int):
+  def __init__(self, directory: storage.PathLike, keep: int, milestone_every: int = 0):
     if keep < 1:
       raise ValueError(f"checkpoint.keep={keep}: at least one checkpoint has to stay")
     self.directory = storage.Path(directory)
     if storage.is_local(directory):
       self.directory = self.directory.absolute()
-    self.keep = keep
-    self.pinned: set[int] = set()
+    self.keep, self.milestone_every = keep, milestone_every
+    self.fence: Callable[[], str] = lambda: ""
+    self.local: LocalCopies | None = None
+    self.damaged_saves = 0
     self._writer = orbax_io.make_writer()
     self._is_first_save = True
-    self._writing: int | None = None
-    self._cleaner: threading.Thread | None = None
+    self._writing: int | None = None  # until it is known how that ended
+    self._saved = -1  # the last step that was written to the end
+    self._error: CheckpointError | NoSpaceError | None = None
+    self._is_written = threading.Event()  # or is known not to be
+    self._follower: threading.Thread | None = None  # what comes after the newest write
+    self._pinned: set[int] = set()
 
   def save(self, step: int, state: Any, position: dict[str, Any], *, interim: bool = False) -> bool:
     """Saves in the background; returns as soon as `state` may be donated or changed.
@@ -65,10 +82,11 @@ class Checkpointer:
     Raises:
       NonFiniteError: the state has NaN or infinity.
       NoSpaceError: the disk has no room for it, or had none for the save before.
-      CheckpointError: the save before failed in the background.
+      CheckpointError: the save before failed in the background, or another run has taken over.
     """
     self._finish()
-    if distributed.all_agree(layout.is_complete(self.directory / str(step))):
+    self._check_fence()
+    if distributed.agreed(layout.is_complete(self.directory / str(step))):
       return False
     if self._is_first_save and jax.process_index() == 0:
       layout.remove_unfinished(self.directory)  # it would take the room that this save needs
@@ -85,9 +103,12 @@ class Checkpointer:
       {k: layout.Leaf(v.shape, str(v.dtype), checksums[k]) for k, v in leaves.items()},
       interim,
     )
-    self._writing = step
     with _in_our_words(self.directory / str(step)):
       orbax_io.write(self._writer, self.directory / str(step), leaves, record)
+    self._writing, self._is_written = step, threading.Event()
+    arguments = (step, self._is_written, self._follower)
+    self._follower = threading.Thread(target=self._follow, args=arguments, name="follow-save")
+    self._follower.start()
     return True
 
   def latest_step(self, *, before: int | None = None) -> int | None:
@@ -97,20 +118,19 @@ class Checkpointer:
     latest = distributed.from_first(steps[-1] if steps else -1)
     return None if latest < 0 else latest
 
-  def has(self, step: int) -> bool:
-    """Whether a step is complete on disk."""
-    return layout.is_complete(self.directory / str(step))
-
   def position(self, step: int) -> dict[str, Any]:
     """What `save` was given as `position` for this step."""
     return layout.read_record(self.directory / str(step)).position
 
-  def restore(self, step: int, abstract_state: Any) -> Any:
+  def restore(
+    self, step: int, abstract_state: Any, accept: Callable[[dict[str, Any]], None] | None = None
+  ) -> Any:
     """Restores a step straight into the shardings asked for, on whatever mesh.
 
     Args:
       step: a complete step.
       abstract_state: the state with `jax.ShapeDtypeStruct` leaves, each with its sharding.
+      accept: is shown the position before anything is read, and may raise.
 
     Raises:
       CheckpointError: there is no such step, or it does not fit: the message names the leaf and
@@ -122,18 +142,22 @@ class Checkpointer:
       have = layout.complete_steps(self.directory)
       raise CheckpointError(f"no complete checkpoint {path}: complete steps are {have}")
     wanted = layout.flatten(abstract_state)
-    record = _record_of(path)
+    record = self._record(path)
+    if accept is not None:
+      accept(record.position)
     layout.check_fit(path, record, wanted)
-    return layout.unflatten(abstract_state, read_verified(path, record, wanted))
+    return layout.unflatten(abstract_state, verify.read_verified(path, record, wanted))
 
   def restore_latest(
     self, abstract_state: Any, accept: Callable[[dict[str, Any]], None] | None = None
   ) -> tuple[int, Any, dict[str, Any]] | None:
     """Restores the newest step that is whole, setting damaged ones aside.
 
+    A copy in this machine's memory is used where it is newer and good on all processes.
+
     Args:
       abstract_state: see `restore`.
-      accept: called with the position of a step before its state is read; raises what it objects.
+      accept: see `restore`.
 
     Returns:
       The step, the state and the position; None where nothing was ever saved.
@@ -141,55 +165,97 @@ class Checkpointer:
     Raises:
       CheckpointError: the newest whole step does not fit, or all steps are damaged.
     """
-    damaged = []
-    while (step := self.latest_step()) is not None:
+    while True:
+      step = self.latest_step()
+      if self.local is not None:
+        copy = self.local.restore(abstract_state, newer_than=step or 0, accept=accept)
+        if copy is not None:
+          return copy
+      if step is None:
+        break
       state, why = None, ""
       try:
-        if accept is not None:
-          accept(_record_of(self.directory / str(step)).position)
-        state = self.restore(step, abstract_state)
+        state = self.restore(step, abstract_state, accept)
       except DamagedError as exc:
         why = str(exc)
-      if distributed.all_agree(state is not None):
+      if distributed.agreed(state is not None):
         return step, state, self.position(step)
-      damaged.append(step)
       logging.warning("set aside: %s", why or f"another host could not read step {step}")
       if jax.process_index() == 0:
         layout.set_aside(self.directory / str(step), why)
-      distributed.all_agree(True)  # nobody looks for the newest step before the mark is there
+      distributed.agreed(True)  # nobody looks for the newest step before the mark is there
+    damaged, unfinished = layout.lost_steps(self.directory)
     if damaged:
-      raise CheckpointError(f"all checkpoints in {self.directory} are damaged: {damaged}")
+      raise CheckpointError(
+        f"all checkpoints in {self.directory} are damaged: {damaged}; to start afresh all the same,"
+        " move that folder away"
+      )
+    if unfinished:
+      logging.warning("%s: steps %s are half-written, none is used", self.directory, unfinished)
     return None
 
   def pin(self, step: int) -> None:
-    """Keeps a step, whatever comes after it."""
-    self.pinned.add(step)
+    """Keeps a step, also one that is just being written, until `unpin`; later attempts keep it."""
+    self._pinned.add(step)
+    path = self.directory / str(step)
+    if jax.process_index() == 0 and layout.is_complete(path):
+      layout.pin(path)
 
   def unpin(self, step: int) -> None:
-    """The step may be removed when its turn comes."""
-    self.pinned.discard(step)
+    """Lets a step go when it is old."""
+    self._pinned.discard(step)
+    if jax.process_index() == 0:
+      layout.unpin(self.directory / str(step))
 
-  def roll_back(self, step: int, why: str) -> None:
-    """Sets aside all steps after `step`, which becomes the newest."""
-    with contextlib.suppress(CheckpointError, NoSpaceError):  # it was to be set aside in any case
-      self._finish()
+  def roll_back(self, step: int) -> None:
+    """Removes all that was saved after `step`, which becomes the newest; 0 for a fresh start."""
+    with contextlib.suppress(CheckpointError, NoSpaceError):  # it is to go in any case
+      self.wait()
+    self._saved = -1
+    if self.local is not None:
+      self.local.remove_after(step)
     if jax.process_index() == 0:
       for newer in layout.complete_steps(self.directory):
         if newer > step:
-          layout.set_aside(self.directory / str(newer), why)
-    distributed.all_agree(True)  # nobody looks for the newest step before the marks are there
+          storage.remove(self.directory / str(newer))
+    distributed.agreed(True)  # nobody looks for the newest step before the others are gone
+
+  def has(self, step: int) -> bool:
+    """Whether a step is complete on disk."""
+    return layout.is_complete(self.directory / str(step))
 
   def check(self) -> None:
     """Raises what went wrong with the last save, if it is known yet; does not wait."""
-    if self._writing is not None:
-      with _in_our_words(self.directory / str(self._writing)):
-        self._writer.check_for_errors()
+    if self.failing():
+      self._raise_error()
+
+  def failing(self) -> int:
+    """`FAILED` plus an exit code if the last save is known to have failed, else 0; no wait.
+
+    For a number that all processes agree on (`distributed.Largest`), and then `give_up`.
+    """
+    return 0 if self._error is None else FAILED + self._error.exit_code
+
+  def give_up(self, number: int) -> None:
+    """Raises the error of the last save, on every process; `number` is one of `failing`."""
+    self._raise_error()
+    raise errors.of_code(number - FAILED)(_ON_ANOTHER)
 
   def wait(self) -> None:
-    """Waits until the last save is complete on disk; raises what went wrong with it."""
+    """Waits until the last save is complete on disk and a sample of it was read back.
+
+    Raises:
+      DamagedError: it was not what was saved.
+      NoSpaceError, CheckpointError: as `save` does of the save before.
+    """
     self._finish()
-    if self._cleaner is not None:
-      self._cleaner.join()
+    if self._follower is not None:
+      self._follower.join()
+    path = self.directory / str(self._saved)
+    if not distributed.agreed(self._saved < 0 or layout.is_complete(path)):
+      raise DamagedError(f"checkpoint {path} is not what was saved: run the same command again")
+    if self.local is not None:
+      self.local.remove_until(self._saved)
 
   def close(self) -> None:
     """Waits as `wait` does, and releases threads; the object is of no use afterwards."""
@@ -201,71 +267,108 @@ class Checkpointer:
   def __enter__(self) -> "Checkpointer":
     return self
 
-  def __exit__(self, *exc_info) -> None:
-    self.close()
+  def __exit__(self, kind: type[BaseException] | None, *_) -> None:
+    if kind is None:
+      self.close()
+    elif jax.process_count() == 1:  # of several, the writer may wait for those that failed
+      with contextlib.suppress(Exception):
+        self._writer.close()
+
+  def _record(self, path: storage.Path) -> layout.Record:
+    """Record of a step, which all processes can read or none does."""
+    record, error = None, None
+    try:
+      record = verify.read_record(path)
+    except DamagedError as exc:
+      error = exc
+    if not distributed.agreed(record is not None) or record is None:
+      raise error or DamagedError(f"the record of {path} cannot be read by another process")
+    return record
 
   def _finish(self) -> None:
-    """Waits for the writer, then removes old steps without letting the run wait for that."""
+    """Waits until the last step is written, not for what follows.
+
+    All processes raise where one has failed: what the others wait for would never come.
+    """
     if self._writing is None:
       return
-    step, self._writing = self._writing, None
-    with _in_our_words(self.directory / str(step)):
-      self._writer.wait_until_finished()
-    if jax.process_index() == 0:
-      if self._cleaner is not None:
-        self._cleaner.join()
-      self._cleaner = threading.Thread(target=self._clean, name="remove-old-checkpoints")
-      self._cleaner.start()
+    worst = _RUNNING
+    while worst == _RUNNING:
+      mine = _DONE if self._is_written.wait(_POLL_SECONDS) else _RUNNING
+      worst = _largest(mine if self._error is None else _FAILED)
+    if worst == _FAILED:
+      self._raise_error()
+      raise CheckpointError(_ON_ANOTHER)
+    self._saved, self._writing = self._writing, None
+    self._check_fence()
 
-  def _clean(self) -> None:
+  def _follow(
+    self, step: int, is_written: threading.Event, before: threading.Thread | None
+  ) -> None:
+    """Waits for the writer; on process 0, reads the step back and removes old ones."""
     try:
-      layout.remove_old(self.directory, self.keep, frozenset(self.pinned))
+      with _in_our_words(self.directory / str(step)):
+        self._writer.wait_until_finished()
+    except (CheckpointError, NoSpaceError) as exc:
+      self._error = exc
+      return
+    finally:
+      is_written.set()
+    if before is not None:
+      before.join()
+    if jax.process_index() == 0:
+      self._clean(step)
+
+  def _raise_error(self) -> None:
+    """Raises what is known to have gone wrong with the last save; it is said once."""
+    error, self._error, self._writing = self._error, None, None
+    if error is not None:
+      raise error
+
+  def _check_fence(self) -> None:
+    why = self.fence() if jax.process_index() == 0 else ""
+    if not distributed.agreed(not why):
+      raise CheckpointError(why or "another run has taken over the workdir: process 0 says which")
+
+  def _clean(self, step: int) -> None:
+    """Reads back a sample of what was saved; removes old steps if it is good. On process 0."""
+    try:
+      if not self._is_verified(step):
+        return
+      if why := self.fence():
+        logging.warning("no old checkpoints are removed: %s", why)
+        return
+      for pinned in self._pinned & set(layout.complete_steps(self.directory)):
+        layout.pin(self.directory / str(pinned))
+      layout.remove_old(
+        self.directory, self.keep, self.milestone_every, lambda old: old in self._pinned
+      )
     except Exception:
       # A step too many does no harm, and the next save tries again.
-      logging.exception("could not remove old checkpoints in %s", self.directory)
+      logging.exception("could not verify %d or remove old checkpoints: %s", step, self.directory)
+
+  def _is_verified(self, step: int) -> bool:
+    path = self.directory / str(step)
+    try:
+      try:
+        verify.check_sample(path, seed=step)
+      except DamagedError:  # a store may fail once
+        verify.check_sample(path, seed=step)
+    except DamagedError as exc:
+      self.damaged_saves += 1
+      logging.warning("set aside right after the save, older steps are kept: %s", exc)
+      layout.set_aside(path, str(exc))
+      return False
+    return True
 
   def _check_space(self, step: int, leaves: dict[str, jax.Array]) -> None:
     free = storage.free_space(self.directory)
     need = int(_SPARE * sum(leaf.nbytes for leaf in leaves.values()))
-    if free is not None and free < need:
+    if not distributed.agreed(free is None or free >= need):
       raise NoSpaceError(
-        f"step {step} is not saved: {self.directory} has {free / 1e9:.2f} GB free,"
+        f"step {step} is not saved: {self.directory} has {(free or 0) / 1e9:.2f} GB free,"
         f" the state needs {need / 1e9:.2f} GB; free some or lower checkpoint.keep"
       )
-
-
-def read_verified(
-  step: storage.Path, record: layout.Record, wanted: dict[str, Any]
-) -> dict[str, Any]:
-  """Reads leaves of a step and compares their checksums (see `orbax_io.read`).
-
-  Raises:
-    DamagedError: they cannot be read, or are not what was saved.
-  """
-  try:
-    leaves = orbax_io.read(step, wanted)
-  except Exception as exc:
-    if is_no_space(exc) or isinstance(exc, MemoryError):
-      raise
-    why = str(exc).split(" [")[0]  # the rest is a page of storage specification
-    raise DamagedError(f"checkpoint {step} cannot be read: {why}") from exc
-  on_device = {k: v for k, v in leaves.items() if isinstance(v, jax.Array)}
-  checksums, _ = fingerprints(on_device)
-  checksums |= {k: fingerprint_host(v) for k, v in leaves.items() if k not in on_device}
-  wrong = [name for name, value in checksums.items() if value != record.leaves[name].checksum]
-  if wrong:
-    raise DamagedError(f"checkpoint {step} is damaged: checksum differs in {layout.shorten(wrong)}")
-  return leaves
-
-
-def _record_of(step: storage.Path) -> layout.Record:
-  """Record of a complete step, which cannot be missing unless the step is damaged."""
-  try:
-    return layout.read_record(step)
-  except layout.FormatError:  # nothing is wrong with it
-    raise
-  except CheckpointError as exc:
-    raise DamagedError(str(exc)) from exc
 
 
 @contextlib.contextmanager
@@ -277,3 +380,10 @@ def _in_our_words(step: storage.Path) -> Iterator[None]:
     if is_no_space(exc):
       raise NoSpaceError(f"no space left to save {step}: older steps are intact") from exc
     raise CheckpointError(f"saving {step} failed, older steps are intact: {exc}") from exc
+
+
+def _largest(mine: int) -> int:
+  """The largest of the numbers of all processes."""
+  if jax.process_count() == 1:
+    return mine
+  return int(np.max(multihost_utils.process_allgather(np.int32(mine))))

@@ -4,16 +4,21 @@
       12000/                     one step; the name is the number of updates completed
         commit_success.txt       written last: without it the step is half-written and ignored
         state/                   the arrays (Orbax, OCDBT)
-        record/metadata          JSON: data position, and shape, dtype and checksum of each leaf
-        damaged.txt              only if a restore found it so; ignored from then on
+        record/metadata          JSON: data position, shape, dtype and checksum of each leaf, and a
+                                 digest of all that
+        damaged.txt              only if it was found so, by a restore or after the save; ignored
+                                 from then on
+        pinned.txt               only while it must not be removed
 
 The state is stored flat, a leaf's name being its path in the state joined by slashes:
 `params/down_blocks.0.resnets.0.spatial.conv1.kernel`, `opt_state/0/mu/...`, `step`; averages of the
 weights stand by their decay, `ema/0.9999/...`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 import dataclasses
+import hashlib
+import json
 import re
 from typing import Any
 
@@ -27,7 +32,11 @@ STATE = "state"
 RECORD = "record"
 _COMMITTED = "commit_success.txt"
 _DAMAGED = "damaged.txt"
-_VERSION = 2
+_PINNED = "pinned.txt"
+_MARKS = (_COMMITTED, _DAMAGED)  # of a step that was written to the end
+_VERSION = 3
+# A step, or what Orbax calls it while it is written; all other names are somebody else's.
+_STEP = re.compile(r"(0|[1-9][0-9]*)(\.orbax-checkpoint-tmp.*)?")
 
 
 class FormatError(CheckpointError):
@@ -60,12 +69,13 @@ class Record:
   def to_json(self) -> dict[str, Any]:
     """As stored."""
     leaves = {k: [list(v.shape), v.dtype, v.checksum] for k, v in self.leaves.items()}
-    return {
+    content = {
       "version": _VERSION,
       "position": self.position,
       "interim": self.interim,
       "leaves": leaves,
     }
+    return content | {"digest": _digest(content)}
 
 
 def read_record(step: storage.Path) -> Record:
@@ -73,22 +83,22 @@ def read_record(step: storage.Path) -> Record:
 
   Raises:
     FormatError: another version of this code wrote it.
-    CheckpointError: there is none, or it cannot be read.
+    CheckpointError: there is none, it cannot be read, or is not what was written.
   """
   path = step / RECORD / "metadata"
   try:
     stored = storage.read_json(path)
-    version = stored["version"]
+    digest, version = stored.pop("digest", None), stored["version"]
+    if digest is None and version in (1, 2):  # as they had none, it cannot be told from damage
+      raise _other_format(step, version)
+    if digest != _digest(stored):
+      raise ValueError("its digest differs")
+    if version != _VERSION:
+      raise _other_format(step, version)
     leaves = {k: Leaf(tuple(v[0]), v[1], v[2]) for k, v in stored["leaves"].items()}
-    record = Record(stored["position"], leaves, stored["interim"])
+    return Record(stored["position"], leaves, stored["interim"])
   except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as exc:
     raise CheckpointError(f"checkpoint {step} has no readable record ({path}): {exc}") from exc
-  if version != _VERSION:
-    raise FormatError(
-      f"checkpoint {step} has format {version}, this code reads format {_VERSION}: go on with the"
-      " version that wrote it, or export its weights there and start from them (init_from)"
-    )
-  return record
 
 
 def complete_steps(folder: storage.Path) -> list[int]:
@@ -109,32 +119,71 @@ def set_aside(step: storage.Path, why: str) -> None:
   storage.write_text(step / _DAMAGED, why + "\n")
 
 
+def pin(step: storage.Path) -> None:
+  """Marks a step as one that `remove_old` leaves alone."""
+  storage.write_text(step / _PINNED, "")
+
+
+def unpin(step: storage.Path) -> None:
+  """Takes the mark off again."""
+  storage.remove(step / _PINNED)
+
+
+def lost_steps(folder: storage.Path) -> tuple[list[int], list[int]]:
+  """Steps that were whole once, and those that are only half-written, each ascending.
+
+  The first are those that were set aside and, on a file system, those without any mark: there, a
+  step gets its name when it has all of them.
+  """
+  numbered = [(n, folder / str(n)) for n in _numbered(folder)]
+  set_aside = [n for n, step in numbered if (step / _DAMAGED).exists()]
+  unmarked = [n for n, step in numbered if not any((step / mark).exists() for mark in _MARKS)]
+  if storage.is_local(folder):
+    return sorted([*set_aside, *unmarked]), []
+  return set_aside, unmarked
+
+
 def remove_unfinished(folder: storage.Path) -> None:
   """Removes what a killed run left half-written; only while nothing is being written."""
   for name in _names(folder):
-    is_step = re.match(r"\d+", name) is not None
-    if is_step and not any((folder / name / mark).exists() for mark in (_COMMITTED, _DAMAGED)):
+    if _STEP.fullmatch(name) and not any((folder / name / m).exists() for m in _MARKS):
       storage.remove(folder / name)
 
 
-def remove_old(folder: storage.Path, keep: int, pinned: frozenset[int] = frozenset()) -> None:
+def remove_old(
+  folder: storage.Path,
+  keep: int,
+  milestone_every: int = 0,
+  is_pinned: Callable[[int], bool] = lambda _: False,
+) -> None:
   """Removes complete steps but the newest `keep`, and damaged or half-written older ones.
 
   What is newer than the newest complete step stays: it may be just being written.
   Steps saved because a run was stopped do not count and go as soon as there is a newer one, so that
   an interrupted run ends with the same steps as an undisturbed one.
+
+  Args:
+    folder: of the steps.
+    keep: how many of the newest stay.
+    milestone_every: multiples of it stay for ever; 0: none.
+    is_pinned: whether a step stays, beside those that are marked so; asked at the last moment.
   """
   complete = complete_steps(folder)
   if not complete:
     return
   regular = [step for step in complete if not _is_interim(folder / str(step))]
-  kept = {*regular[-keep:], complete[-1], *pinned}
+  kept = {*regular[-keep:], complete[-1]}
+  if milestone_every:
+    kept |= {step for step in complete if step % milestone_every == 0}
   for name in _names(folder):
-    number = re.match(r"\d+", name)
-    if number and int(number[0]) < complete[-1]:
-      is_leftover = name != number[0] or int(number[0]) not in complete
-      if is_leftover or int(number[0]) not in kept:
-        storage.remove(folder / name)
+    match = _STEP.fullmatch(name)
+    number = int(match[1]) if match else complete[-1]
+    if number >= complete[-1]:
+      continue
+    is_whole = name == str(number) and number in complete
+    if is_whole and (number in kept or is_pinned(number) or (folder / name / _PINNED).exists()):
+      continue
+    storage.remove(folder / name)
 
 
 def find_step(path: storage.PathLike) -> storage.Path:
@@ -202,9 +251,23 @@ def _is_interim(step: storage.Path) -> bool:
     return False
 
 
+def _other_format(step: storage.Path, version: int) -> FormatError:
+  return FormatError(
+    f"checkpoint {step} has format {version}, this code reads format {_VERSION}: go on with the"
+    " version that wrote it, or export its weights there and start from them (init_from)"
+  )
+
+
+def _digest(content: dict[str, Any]) -> str:
+  """SHA-256 of a record as it comes back from JSON."""
+  plain = json.loads(json.dumps(content))
+  return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
 def _names(folder: storage.Path) -> list[str]:
   return [path.name for path in folder.iterdir()] if folder.is_dir() else []
 
 
 def _numbered(folder: storage.Path) -> list[int]:
-  return sorted(int(name) for name in _names(folder) if name.isdecimal())
+  matches = [_STEP.fullmatch(name) for name in _names(folder)]
+  return sorted(int(match[1]) for match in matches if match and not match[2])

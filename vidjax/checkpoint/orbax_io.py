@@ -35,7 +35,7 @@ def write(writer: Writer, step: storage.Path, leaves: dict[str, jax.Array], reco
 
 
 def read(step: storage.Path, wanted: dict[str, Any]) -> dict[str, Any]:
-  """Reads some arrays of a step.
+  """Reads some arrays of a step; no process waits for another, since one may fail alone.
 
   Args:
     step: folder of a complete step.
@@ -45,7 +45,10 @@ def read(step: storage.Path, wanted: dict[str, Any]) -> dict[str, Any]:
   _prepare(step)
   restore_args = {name: _restore_args(leaf) for name, leaf in wanted.items()}
   args = ocp.args.PyTreeRestore(item=wanted, restore_args=restore_args, partial_restore=True)
-  with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+  me = jax.process_index()
+  alone = ocp.options.MultiprocessingOptions(primary_host=me, active_processes={me})
+  handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+  with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
     return reader.restore(_absolute(step) / STATE, args)
 
 

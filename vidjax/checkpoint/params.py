@@ -9,7 +9,7 @@ import numpy as np
 
 from vidjax import storage
 from vidjax.checkpoint import layout
-from vidjax.checkpoint.checkpointer import read_verified
+from vidjax.checkpoint.verify import read_verified
 from vidjax.errors import CheckpointError
 from vidjax.lazy import Index, LazyArray
 

@@ -22,6 +22,7 @@ LAG = 2
 
 # Of every step; the others only of those that are logged.
 _NEEDED = ("loss", "grad_norm", "skip_cause", "skipped_steps")
+_NOTES = ("sample_ids_hash", "rejected_clips", "damaged_checkpoints")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +112,7 @@ class Meter:
     with jax.transfer_guard_device_to_host("allow"):  # begins as soon as the step has ended
       for value in jax.tree.leaves(metrics):
         value.copy_to_host_async()
-    notes = {name: notes[name] for name in ("sample_ids_hash", "rejected_clips")}
+    notes = {name: notes[name] for name in _NOTES if name in notes}
     self._pending.append(_Pending(step, metrics, notes, waited, flops))
     if len(self._pending) > LAG:
       self._read()

@@ -11,33 +11,38 @@ import jax
 
 from vidjax import config as configs
 from vidjax import redaction, storage
+from vidjax.observe import lease
 
 _SEEN_SECONDS = 60.0  # longer than network file systems remember that there was no such folder
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "av", "vidjax")
 
 
-def begin(root: storage.Path, config: configs.TrainConfig, mesh: jax.sharding.Mesh) -> int:
-  """Writes both files; returns the number of this attempt, from 1. For the first process."""
+def begin(root: storage.Path, config: configs.TrainConfig, mesh: jax.sharding.Mesh) -> lease.Lease:
+  """Claims the workdir and writes both files; for the first process.
+
+  Raises:
+    UserError: another run trains there, see `vidjax.observe.lease`.
+  """
   root.mkdir(parents=True, exist_ok=True)
-  path = root / "run.json"
-  attempt = storage.read_json(path)["attempt"] + 1 if path.exists() else 1
+  with lease.exclusive(root):
+    mine = lease.claim(root)
+    storage.write_json(root / lease.FILE, mine.to_json() | describe(mesh))
   storage.write_json(root / "config.json", configs.to_dict(config))
-  storage.write_json(path, {"attempt": attempt, **describe(mesh)})
-  return attempt
+  return mine
 
 
 def add_program(root: storage.Path, facts: dict[str, Any]) -> None:
-  """Adds what is known of a compiled program to the `programs` of `run.json`."""
+  """Adds what is known of a compiled program to the `programs` of `run.json`, while it is ours."""
   if jax.process_index() == 0:
-    path = root / "run.json"
-    run = storage.read_json(path)
-    storage.write_json(path, run | {"programs": [*run.get("programs", []), facts]})
+    run = lease.read(root)
+    if not lease.is_of_another(run):
+      storage.write_json(root / lease.FILE, run | {"programs": [*run.get("programs", []), facts]})
 
 
 def seen(root: storage.Path) -> bool:
   """Whether this process finds what the first one has written, if need be after a while."""
   deadline = time.monotonic() + _SEEN_SECONDS
-  while not (root / "run.json").exists():
+  while not (root / lease.FILE).exists():
     if time.monotonic() > deadline:
       return False
     time.sleep(0.5)

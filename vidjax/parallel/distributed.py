@@ -9,7 +9,7 @@ All processes run the same program, so whatever decides what is run next has to 
 the functions at the end of this file make it so. They are collective: every process calls them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 import contextlib
 import dataclasses
 import hashlib
@@ -17,7 +17,7 @@ import os
 import socket
 import sys
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 from absl import flags, logging
 import jax
@@ -27,6 +27,8 @@ import numpy as np
 
 from vidjax import errors
 from vidjax.parallel import coordination
+
+T = TypeVar("T")
 
 # Flag -> the variable that stands in for it.
 ENVIRONMENT = {
@@ -221,7 +223,15 @@ def meet(name: str, seconds: float | None = None) -> None:
   coordination.meet(name, _barrier_seconds if seconds is None else seconds)
 
 
-def all_agree(mine: bool) -> bool:
+def from_first(value: int) -> int:
+  """The number that process 0 has; int32."""
+  if jax.process_count() == 1:
+    return value
+  meet("number of process 0")
+  return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+
+
+def agreed(mine: bool) -> bool:
   """Whether it holds on every process."""
   if jax.process_count() == 1:
     return mine
@@ -229,12 +239,24 @@ def all_agree(mine: bool) -> bool:
   return bool(np.all(multihost_utils.process_allgather(np.asarray(mine))))
 
 
-def from_first(value: int) -> int:
-  """The number that process 0 has; int32."""
-  if jax.process_count() == 1:
-    return value
-  meet("number of process 0")
-  return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
+def by_first(do: Callable[[], T]) -> T | None:
+  """Lets process 0 do something alone; what it returns there, None elsewhere.
+
+  Raises:
+    Exception: what `do` raised; on the other processes one with the same exit code.
+  """
+  result, error = None, None
+  if is_first():
+    try:
+      result = do()
+    except Exception as exc:
+      error = exc
+  code = from_first(0 if error is None else errors.exit_code(error))
+  if error is not None:
+    raise error
+  if code:
+    raise errors.of_code(code)("process 0 could not begin, and says why")
+  return result
 
 
 def check_same(what: str, text: str, remedy: str) -> None:

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 from vidjax import storage
-from vidjax.checkpoint import Checkpointer, checkpointer, layout, orbax_io, restore_params
+from vidjax.checkpoint import FAILED, Checkpointer, checkpointer, layout, orbax_io, restore_params
 from vidjax.errors import CheckpointError, NonFiniteError, NoSpaceError
 
 # After a failed read, the library's other reads find their event loop closed and say so.
@@ -252,16 +252,23 @@ def test_too_little_space_is_said_before_writing(tmp_path, monkeypatch):
   ],
 )
 @pytest.mark.parametrize("call", ["save", "check", "wait", "close"])
-def test_errors_of_the_background_surface(tmp_path, cause, error, call):
+def test_errors_of_the_background_surface(tmp_path, monkeypatch, cause, error, call):
   saver = Checkpointer(tmp_path, 1)
   saver.save(1, _state(1), {})
   saver.wait()
+  assert saver.failing() == 0
+
+  def commit():
+    raise cause
+
+  monkeypatch.setattr(saver._writer, "_make_on_commit_callback", lambda *_: commit)
   saver.save(2, _state(2), {})
-  saver._writer._async_manager._thread.join()
-  saver._writer._async_manager._exception = cause  # where the background thread puts it
+  saver._is_written.wait()
+  assert saver.failing() == FAILED + error.exit_code
   with pytest.raises(error, match="older steps are intact"):
     saver.save(3, _state(3), {}) if call == "save" else getattr(saver, call)()
   saver.close()  # said once
+  assert layout.complete_steps(saver.directory) == [1]
 
 
 def test_params_alone(directory):
@@ -305,7 +312,7 @@ def test_a_step_of_another_version_is_named_and_left_alone(tmp_path, monkeypatch
     _save(tmp_path, 1)
   reader = Checkpointer(tmp_path, 1)
   for read in (lambda: reader.position(1), lambda: reader.restore_latest(_abstract(_state(1)))):
-    with pytest.raises(CheckpointError, match="has format 1, this code reads format 2"):
+    with pytest.raises(CheckpointError, match="has format 1, this code reads format 3"):
       read()
   assert reader.latest_step() == 1, "not set aside as damaged"
 
