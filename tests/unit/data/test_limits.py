@@ -114,4 +114,5 @@ def test_curation_rejects_a_video_of_absurd_size(tmp_path, monkeypatch):
   media.write(tmp_path / "w.mp4", media.shot(0, 6), aspect=fractions.Fraction(60, 1))
   monkeypatch.setattr(limits, "MAX_PIXELS", 128 * 72 * 59)
   found = analyse.analyse(tmp_path, "w.mp4", str(tmp_path / "cache"), config.CurateConfig())
+  assert found.reject is not None
   assert "says that it has 7680x72 pixels" in found.reject.error
