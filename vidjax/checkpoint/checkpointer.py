@@ -194,6 +194,21 @@ class Checkpointer:
       logging.warning("%s: steps %s are half-written, none is used", self.directory, unfinished)
     return None
 
+  def roll_back(self, step: int, why: str) -> None:
+    """Makes `step` the newest: leaves out all after it, local copies too; 0 leaves none."""
+    with contextlib.suppress(CheckpointError, NoSpaceError):  # it was to be left out in any case
+      self._finish()
+    if self._follower is not None:
+      self._follower.join()
+    if jax.process_index() == 0:
+      for newer in layout.complete_steps(self.directory):
+        if newer > step:
+          layout.leave_out(self.directory / str(newer), why)
+    if self.local is not None:
+      self.local.forget()
+    self._saved = -1
+    distributed.agreed(True)  # nobody looks for the newest step before the marks are there
+
   def pin(self, step: int) -> None:
     """Keeps a step, also one that is just being written, until `unpin`; later attempts keep it."""
     self._pinned.add(step)
@@ -213,7 +228,7 @@ class Checkpointer:
       self.wait()
     self._saved = -1
     if self.local is not None:
-      self.local.remove_after(step)
+      self.local.forget()
     if jax.process_index() == 0:
       for newer in layout.complete_steps(self.directory):
         if newer > step:

@@ -8,6 +8,7 @@
                                  digest of all that
         damaged.txt              only if it was found so, by a restore or after the save; ignored
                                  from then on
+        left_out.txt             only if the run went back to an older one; ignored from then on
         pinned.txt               only while it must not be removed
 
 The state is stored flat, a leaf's name being its path in the state joined by slashes:
@@ -32,8 +33,9 @@ STATE = "state"
 RECORD = "record"
 _COMMITTED = "commit_success.txt"
 _DAMAGED = "damaged.txt"
+_LEFT_OUT = "left_out.txt"
 _PINNED = "pinned.txt"
-_MARKS = (_COMMITTED, _DAMAGED)  # of a step that was written to the end
+_MARKS = (_COMMITTED, _DAMAGED, _LEFT_OUT)  # of a step that was written to the end
 _VERSION = 3
 # A step, or what Orbax calls it while it is written; all other names are somebody else's.
 _STEP = re.compile(r"(0|[1-9][0-9]*)(\.orbax-checkpoint-tmp.*)?")
@@ -107,8 +109,10 @@ def complete_steps(folder: storage.Path) -> list[int]:
 
 
 def is_complete(step: storage.Path) -> bool:
-  """Whether a step was written to the end and not found damaged."""
-  return (step / _COMMITTED).exists() and not (step / _DAMAGED).exists()
+  """Whether a step was written to the end, not found damaged, and the run not gone back from it."""
+  if not (step / _COMMITTED).exists():
+    return False
+  return not any((step / mark).exists() for mark in (_DAMAGED, _LEFT_OUT))
 
 
 def set_aside(step: storage.Path, why: str) -> None:
@@ -117,6 +121,11 @@ def set_aside(step: storage.Path, why: str) -> None:
   A mark rather than a rename, since object stores have no rename.
   """
   storage.write_text(step / _DAMAGED, why + "\n")
+
+
+def leave_out(step: storage.Path, why: str) -> None:
+  """Marks a good step as one that the run does not go on from; to `lost_steps` it is no loss."""
+  storage.write_text(step / _LEFT_OUT, why + "\n")
 
 
 def pin(step: storage.Path) -> None:

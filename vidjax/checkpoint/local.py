@@ -166,13 +166,12 @@ class LocalCopies:
       if old <= step:
         storage.remove(self._file(old))
 
-  def remove_after(self, step: int) -> None:
-    """Removes the copies after a step: the run goes back to it."""
+  def forget(self) -> None:
+    """Removes all copies: the run has gone back to a checkpoint."""
     if self._writer is not None:
       self._writer.join()
-    for newer in self._steps():
-      if newer > step:
-        storage.remove(self._file(newer))
+    for step in self._steps():
+      storage.remove(self._file(step))
     self._last, self._is_written = -1, False
 
   def _settle(self) -> None:
@@ -276,10 +275,14 @@ def _to_host(leaves: dict[str, jax.Array]) -> dict[str, dict[Part, np.ndarray]]:
     for shard in of_leaf:
       shard.data.copy_to_host_async()
   return {
-    # A copy, since the memory of a CPU device is the host's, and will be written to.
-    name: {_part(s.index, leaves[name].shape): np.array(s.data) for s in of_leaf}
+    name: {_part(s.index, leaves[name].shape): _fetched(s) for s in of_leaf}
     for name, of_leaf in shards.items()
   }
+
+
+def _fetched(shard: Any) -> np.ndarray:
+  """A shard in memory that nobody will write to: that of a CPU device is donated with it."""
+  return np.array(shard.data) if shard.device.platform == "cpu" else np.asarray(shard.data)
 
 
 def _fits(header: _Header, wanted: dict[str, Any]) -> bool:

@@ -8,7 +8,7 @@ import object_store
 import pytest
 
 from vidjax import storage
-from vidjax.checkpoint import Checkpointer, checkpointer, layout, verify
+from vidjax.checkpoint import Checkpointer, LocalCopies, checkpointer, layout, verify
 from vidjax.errors import CheckpointError
 
 # After a failed read, the library's other reads find their event loop closed and say so.
@@ -139,3 +139,23 @@ def test_run_that_lost_its_workdir_saves_and_removes_nothing(tmp_path):
         call()
     assert layout.complete_steps(saver.directory) == [1, 2]
     saver.fence = lambda: ""
+
+
+@pytest.mark.parametrize("target", [2, 0])
+def test_run_that_goes_back(tmp_path, target):
+  like = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), _state(0)
+  )
+  with Checkpointer(tmp_path / "checkpoints", keep=3) as saver:
+    saver.local = LocalCopies(tmp_path / "ram", tmp_path, 1)
+    _save(saver, 2, 4)
+    saver.local.save(5, _state(5), {})
+    saver.save(6, _state(6), {})
+    saver.roll_back(target, "the loss exploded")
+    assert saver.latest_step() == (target or None)
+    assert layout.complete_steps(saver.directory) == ([2] if target else [])
+    for resumed in (saver, Checkpointer(saver.directory, keep=3)):  # also after a restart
+      found = resumed.restore_latest(like)
+      assert (found and found[0]) == (target or None), "0: from the start, which is no damage"
+    _save(saver, 4)
+    assert saver.latest_step() == 4
