@@ -124,7 +124,7 @@ class Recovery:
       "causes": dict(causes),
     }
     # In this order: killed in between, the run meets the same trouble again.
-    self._checkpointer.roll_back(target)
+    self._checkpointer.roll_back(target, f"the run went back to step {target}: {what}")
     self._rollbacks.append(entry)
     if jax.process_index() == 0:
       storage.write_json(self._root / GAPS, self._rollbacks)

@@ -17,8 +17,6 @@ from typing import Any
 
 from absl import logging
 import jax
-from jax.experimental import multihost_utils
-import numpy as np
 
 from vidjax import errors, storage
 from vidjax.checkpoint import layout, orbax_io, verify
@@ -222,19 +220,6 @@ class Checkpointer:
     if jax.process_index() == 0:
       layout.unpin(self.directory / str(step))
 
-  def roll_back(self, step: int) -> None:
-    """Removes all that was saved after `step`, which becomes the newest; 0 for a fresh start."""
-    with contextlib.suppress(CheckpointError, NoSpaceError):  # it is to go in any case
-      self.wait()
-    self._saved = -1
-    if self.local is not None:
-      self.local.forget()
-    if jax.process_index() == 0:
-      for newer in layout.complete_steps(self.directory):
-        if newer > step:
-          storage.remove(self.directory / str(newer))
-    distributed.agreed(True)  # nobody looks for the newest step before the others are gone
-
   def has(self, step: int) -> bool:
     """Whether a step is complete on disk."""
     return layout.is_complete(self.directory / str(step))
@@ -310,7 +295,7 @@ class Checkpointer:
     worst = _RUNNING
     while worst == _RUNNING:
       mine = _DONE if self._is_written.wait(_POLL_SECONDS) else _RUNNING
-      worst = _largest(mine if self._error is None else _FAILED)
+      worst = distributed.largest(mine if self._error is None else _FAILED)
     if worst == _FAILED:
       self._raise_error()
       raise CheckpointError(_ON_ANOTHER)
@@ -395,10 +380,3 @@ def _in_our_words(step: storage.Path) -> Iterator[None]:
     if is_no_space(exc):
       raise NoSpaceError(f"no space left to save {step}: older steps are intact") from exc
     raise CheckpointError(f"saving {step} failed, older steps are intact: {exc}") from exc
-
-
-def _largest(mine: int) -> int:
-  """The largest of the numbers of all processes."""
-  if jax.process_count() == 1:
-    return mine
-  return int(np.max(multihost_utils.process_allgather(np.int32(mine))))

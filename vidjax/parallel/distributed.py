@@ -231,6 +231,14 @@ def from_first(value: int) -> int:
   return int(multihost_utils.broadcast_one_to_all(np.int32(value)))
 
 
+def largest(mine: int) -> int:
+  """The largest of the numbers of all processes; int32."""
+  if jax.process_count() == 1:
+    return mine
+  meet("largest number")
+  return int(np.max(multihost_utils.process_allgather(np.int32(mine))))
+
+
 def agreed(mine: bool) -> bool:
   """Whether it holds on every process."""
   if jax.process_count() == 1:
