@@ -88,7 +88,7 @@ def test_every_second_of_a_killed_and_resumed_run(tmp_path):
   assert resumed["from_step"] % EVERY == 0
   assert killed["wasted_steps"] == done - resumed["from_step"]
   assert resumed["wasted_steps"] == 0
-  assert (killed["seconds"]["wasted"] > 0) == (done > resumed["from_step"])
+  assert killed["seconds"].get("wasted", 0.0) > 0 or done == resumed["from_step"]
   assert {"init", "compile", "restore", "steps", "idle"} <= resumed["seconds"].keys()
   assert resumed["seconds"]["idle"] >= 2.0
   # What is missing: how long the second process took to end after its last line.
