@@ -94,6 +94,7 @@ def train(config: configs.TrainConfig, workdir: str, *, age: float = 0.0) -> Non
     age=time.monotonic() - began,
     watched=watchdog.phase,
   )
+  watchdog.last_words = ledger.end
   with jax.set_mesh(mesh), stop_signal.listen(config.deadlines.grace) as stop, ledger, watchdog:
     _train_on_mesh(config, root, mesh, checkpointer, attempt, ledger, watchdog, stop)
 

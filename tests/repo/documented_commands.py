@@ -63,6 +63,7 @@ RUN_BY = {
   " --config=configs/svd/image.py:tiny": (
     "tests/e2e/test_goodput.py::test_the_documented_commands"
   ),
+  "vidjax replay --workdir=WORKDIR": "tests/faults/test_replay.py::test_command",
   "vidjax goodput --workdir=RUN": "tests/e2e/test_goodput.py::test_the_documented_commands",
   "vidjax plan --config=configs/svd/video_lowres.py:tiny --topology=v5e:2x2"
   " --config.batch_size=4 --quick --json=plan.json": (

@@ -85,13 +85,18 @@ class Ledger:
   def __exit__(
     self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
   ) -> None:
+    self._closed.set()
+    if self._journal is not None:
+      self._ticker.join()
+    self.end("done" if error is None else type(error).__name__)
+
+  def end(self, outcome: str) -> None:
+    """Writes the last line; called from another thread where the process is ended from there."""
     if self._journal is None:
       return
-    self._closed.set()
-    self._ticker.join()
     try:
       with contextlib.closing(self._journal):
-        self._write("end", outcome="done" if error is None else type(error).__name__)
+        self._write("end", outcome=outcome)
     except OSError as exc:
       # How the run ends is not to be hidden: its own error says more, and a ledger is no result.
       logging.warning("the end of this attempt is not in %s: %s", self._path, exc)

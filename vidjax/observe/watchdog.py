@@ -11,7 +11,7 @@ Time is monotonic, so a clock that is set does no harm; time in which this proce
 (SIGSTOP, a suspended machine) does not count.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import contextlib
 import faulthandler
 import json
@@ -54,11 +54,15 @@ class Watchdog:
     deadlines: in seconds.
     root: workdir.
     attempt: number of this attempt of the run.
+
+  Attributes:
+    last_words: called with "hang" before the process is ended.
   """
 
   def __init__(self, deadlines: DeadlinesConfig, root: storage.Path, attempt: int):
     self._deadlines, self._root, self._attempt = deadlines, root, attempt
     self._now: tuple[str, float] = ("init", time.monotonic())  # phase, and since when
+    self.last_words: Callable[[str], None] = lambda _: None
     self._step = 0
     self._closed = threading.Event()
     shortest = min((s for s in vars(deadlines).values() if s), default=_TICK)
@@ -131,7 +135,12 @@ class Watchdog:
     report = f"{head}\n{self._others()}{_stacks()}"
     print(f"\nvidjax: error: hang: {report}", file=sys.stderr, flush=True)
     path = self._root / FOLDER / f"attempt{self._attempt}_process{me}.txt"
-    writing = threading.Thread(target=storage.write_text, args=(path, report), daemon=True)
+
+    def write() -> None:
+      storage.write_text(path, report)
+      self.last_words("hang")
+
+    writing = threading.Thread(target=write, daemon=True)  # storage may be what hangs
     writing.start()
     writing.join(_LINGER)
     coordination.tell(f"hung/{me}", "")

@@ -119,7 +119,8 @@ def joined() -> Iterator[None]:
   stopped, they wait for each other. One that fails is to `depart`: its loss ends the others.
 
   Raises:
-    ValueError: flags are missing or not possible, or the coordinator cannot be reached.
+    ValueError: flags are missing or not possible, or process 0 cannot listen there.
+    HangError: the coordinator was not reached in time: another try may find it.
   """
   values = flags.FLAGS
   place = place_of({name: values[name].value for name in ENVIRONMENT}, os.environ)
@@ -343,7 +344,7 @@ def _reach(place: Place, timeout: float) -> None:
       return
     except OSError as error:
       if time.monotonic() > deadline:
-        raise ValueError(
+        raise errors.HangError(
           f"--coordinator={place.coordinator}: not reached in {timeout:g} s ({error}): does process"
           " 0 run there, and is the port open? --join_timeout says how long to wait"
         ) from None
