@@ -3,6 +3,7 @@
 Four devices in all: of one process, two or four.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import os
 import pathlib
@@ -80,10 +81,16 @@ class Run:
     self.wait_for(lambda: steps_logged(self.workdir) >= step)
 
 
-def start(workdir: pathlib.Path, processes: int = 1, *flags: str, faults: str = "") -> Run:
+def start(
+  workdir: pathlib.Path,
+  processes: int = 1,
+  *flags: str,
+  faults: str = "",
+  env: Mapping[str, str] | None = None,
+) -> Run:
   """Starts a run, or goes on with it."""
   workdir.parent.mkdir(parents=True, exist_ok=True)
-  environ = environment() | {"JAX_NUM_CPU_DEVICES": str(DEVICES // processes)}
+  environ = environment(env) | {"JAX_NUM_CPU_DEVICES": str(DEVICES // processes)}
   environ["PYTHONPATH"] += f"{os.pathsep}{WORKER.parents[2]}"
   if processes > 1:
     environ["VIDJAX_COORDINATOR"] = f"127.0.0.1:{_free_port()}"

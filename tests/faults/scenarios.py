@@ -122,9 +122,13 @@ def kill_one(case: Case) -> str:
 
 
 def preempt(case: Case) -> str:
-  """SIGTERM to one process or all: all save after the same step and exit with 75."""
-  processes = case.processes()
-  run = runs.start(case.workdir, processes, faults=PACE)
+  """SIGTERM to one process or all: all save after the same step and exit with 75.
+
+  With JAX's own preemption service, which takes the signal until training listens, and without it.
+  """
+  processes, service = case.processes(), case.rng.choice(["true", "false"])
+  env = {"JAX_ENABLE_PREEMPTION_SERVICE": service}
+  run = runs.start(case.workdir, processes, faults=PACE, env=env)
   _at_a_moment(case, run, case.rng.choice(["compile", "step", "save"]))
   told = case.rng.choice([run.processes, [case.rng.choice(run.processes)]])
   for process in told:
@@ -134,7 +138,8 @@ def preempt(case: Case) -> str:
   saved = runs.checkpoints(case.workdir)
   assert f"stopped at step {saved[-1]}, state saved" in run.said(), run.said()
   assert runs.steps_logged(case.workdir) == saved[-1]  # nothing is done twice
-  return f"{processes} processes, at {saved[-1]}, {_goes_on(case, processes, saved, PACE)}"
+  ended = _goes_on(case, processes, saved, PACE)
+  return f"{processes} processes, service {service}, at {saved[-1]}, {ended}"
 
 
 def stop_hard(case: Case) -> str:
