@@ -198,7 +198,7 @@ def hang(case: Case) -> str:
 def disk_full(case: Case) -> str:
   """The disk fills up while the run goes on: exit 7, what was saved stays; with room it goes on."""
   mounted = subprocess.run(
-    ["mount", "-t", "tmpfs", "-o", f"size={case.rng.randint(10, 30)}m", "tmpfs", case.folder],
+    ["mount", "-t", "tmpfs", "-o", f"size={case.rng.randint(28, 85)}m", "tmpfs", case.folder],
     capture_output=True,
   )
   if mounted.returncode:
