@@ -270,15 +270,15 @@ def main() -> None:
       raise ValueError("--step has no meaning beside --bundle: leave it out")
     if not storage.Path(given.bundle).is_file():
       raise ValueError(f"--bundle={given.bundle}: there is no such file")
-    bundle = storage.read_json(given.bundle)
+    bundle, folder = storage.read_json(given.bundle), storage.Path(given.bundle).parent
   else:
+    folder = storage.Path(given.workdir) / recovery.FOLDER
     bundle = find_bundle(storage.Path(given.workdir), given.step)
+  bundle["workdir"] = str(folder.parent)  # where the run is now
   values = configs.apply_overrides(
     configs.TrainConfig, bundle["config"], command.config_overrides()
   )
   verdict = replay(bundle, configs.from_dict(configs.TrainConfig, values))
-  folder = storage.Path(given.bundle).parent if given.bundle else None
-  folder = folder or storage.Path(given.workdir) / recovery.FOLDER
   storage.write_json(folder / f"{bundle['step']:08d}.verdict.json", dataclasses.asdict(verdict))
   console.line(f"step {bundle['step']}: {verdict.kind}: {verdict.why}")
   console.line(f"loss in training, and now: {', '.join(map(str, verdict.losses))}")

@@ -41,7 +41,7 @@ from vidjax.parallel import distributed, plan
 from vidjax.parallel import mesh as meshes
 from vidjax.planning import chips
 from vidjax.preview import Preview
-from vidjax.recovery import Recovery, Unstable
+from vidjax.recovery import GAPS, Recovery, Unstable
 
 
 def train(config: configs.TrainConfig, workdir: str, *, age: float = 0.0) -> None:
@@ -123,6 +123,7 @@ def _train_on_mesh(
 
   # --- Metrics, and what becomes of a run whose steps are skipped -------------------------------
   recovery = Recovery(config, root, checkpointer)
+  distributed.check_same(GAPS, str(recovery.gaps), "use storage that all hosts share")
   if distributed.is_first():
     writer = MetricsWriter(root, attempt, wandb_run.copies(config, root))
   else:
