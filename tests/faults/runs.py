@@ -38,7 +38,7 @@ ARGUMENTS = (
   "--config.model.overrides.num_attention_heads=(4,)",
   "--heartbeat_timeout=10",
 )
-ENDS_WITHIN = 150.0  # seconds, whatever happens to a run
+ENDS_WITHIN = 600.0  # seconds, whatever happens to a run
 
 
 @dataclasses.dataclass

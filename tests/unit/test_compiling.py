@@ -9,8 +9,12 @@ import object_store
 import pytest
 
 from vidjax import compiling, storage
+from vidjax import config as configs
 from vidjax.compiling import CompiledSteps
 from vidjax.observe.goodput import Ledger
+
+
+CONFIG = configs.TrainConfig(total_samples=1, data=configs.DataConfig(path="none"))
 
 
 @dataclasses.dataclass
@@ -18,6 +22,7 @@ class Tiny:
   """As much of a `Program` as is asked."""
 
   mesh: jax.sharding.Mesh
+  config: configs.TrainConfig
   loops: bool = False
   traces: int = 0
 
@@ -43,7 +48,7 @@ def steps(tmp_path):
   storage.write_json(root / "run.json", {"attempt": 1})
 
   def make(**fields):
-    program = Tiny(jax.make_mesh((1,), ("x",), devices=jax.devices()[:1]), **fields)
+    program = Tiny(jax.make_mesh((1,), ("x",), devices=jax.devices()[:1]), CONFIG, **fields)
     return program, CompiledSteps(program, root, contextlib.nullcontext)
 
   return make
@@ -121,7 +126,7 @@ def test_no_folder_leaves_jax_alone(settings):
 def test_compilation_is_a_phase_of_its_own(tmp_path):
   ledger = Ledger(storage.Path(tmp_path), 1)
   storage.write_json(storage.Path(tmp_path) / "run.json", {})
-  program = Tiny(jax.make_mesh((1,), ("x",), devices=jax.devices()[:1]))
+  program = Tiny(jax.make_mesh((1,), ("x",), devices=jax.devices()[:1]), CONFIG)
   compiled = CompiledSteps(program, storage.Path(tmp_path), lambda: ledger.phase("compile"))
   with ledger, ledger.phase("steps"):
     compiled.of(batch(4))

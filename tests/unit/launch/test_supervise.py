@@ -60,6 +60,14 @@ def say(path, text: str = "'x'") -> str:
   return f"print({text}, file=open({str(path)!r}, 'a'))"
 
 
+@pytest.fixture(autouse=True)
+def _hang_up_is_heard():
+  """Also where these tests were started by nohup, which everything they start would inherit."""
+  before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+  yield
+  signal.signal(signal.SIGHUP, before)
+
+
 def gone(pid: int) -> bool:
   """Whether a process has ended; one that nobody has waited for has."""
   try:
