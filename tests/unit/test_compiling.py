@@ -13,7 +13,6 @@ from vidjax import config as configs
 from vidjax.compiling import CompiledSteps
 from vidjax.observe.goodput import Ledger
 
-
 CONFIG = configs.TrainConfig(total_samples=1, data=configs.DataConfig(path="none"))
 
 
