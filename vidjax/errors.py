@@ -49,7 +49,7 @@ class NonFiniteError(Exception):
 
 
 class HangError(Exception):
-  """Another process did not come to where all meet. Exit code 6, as the watchdog's."""
+  """Another process is gone, or did not come to where all meet. Exit code 6, as the watchdog's."""
 
   exit_code = HANG
 

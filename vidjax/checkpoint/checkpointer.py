@@ -23,7 +23,7 @@ from vidjax.checkpoint import layout, orbax_io, verify
 from vidjax.checkpoint.fingerprint import fingerprints
 from vidjax.checkpoint.local import LocalCopies
 from vidjax.checkpoint.verify import DamagedError
-from vidjax.errors import CheckpointError, NonFiniteError, NoSpaceError, is_no_space
+from vidjax.errors import CheckpointError, HangError, NonFiniteError, NoSpaceError, is_no_space
 from vidjax.parallel import distributed
 
 FAILED = 1000  # above all signals: what `failing` gives, plus the exit code
@@ -59,7 +59,7 @@ class Checkpointer:
     self._is_first_save = True
     self._writing: int | None = None  # until it is known how that ended
     self._saved = -1  # the last step that was written to the end
-    self._error: CheckpointError | NoSpaceError | None = None
+    self._error: CheckpointError | HangError | NoSpaceError | None = None
     self._is_written = threading.Event()  # or is known not to be
     self._follower: threading.Thread | None = None  # what comes after the newest write
     self._pinned: set[int] = set()
@@ -194,7 +194,9 @@ class Checkpointer:
 
   def roll_back(self, step: int, why: str) -> None:
     """Makes `step` the newest: leaves out all after it, local copies too; 0 leaves none."""
-    with contextlib.suppress(CheckpointError, NoSpaceError):  # it was to be left out in any case
+    with contextlib.suppress(
+      CheckpointError, HangError, NoSpaceError
+    ):  # it was to be left out in any case
       self._finish()
     if self._follower is not None:
       self._follower.join()
@@ -309,7 +311,7 @@ class Checkpointer:
     try:
       with _in_our_words(self.directory / str(step)):
         self._writer.wait_until_finished()
-    except (CheckpointError, NoSpaceError) as exc:
+    except (CheckpointError, HangError, NoSpaceError) as exc:
       self._error = exc
       return
     finally:
@@ -379,4 +381,7 @@ def _in_our_words(step: storage.Path) -> Iterator[None]:
   except Exception as exc:
     if is_no_space(exc):
       raise NoSpaceError(f"no space left to save {step}: older steps are intact") from exc
+    if isinstance(exc, jax.errors.JaxRuntimeError) and jax.process_count() > 1:
+      # A collective of the writer that a lost process has broken: nothing is wrong with the disk.
+      raise HangError(f"{step} is not saved, another process is gone: {exc}") from exc
     raise CheckpointError(f"saving {step} failed, older steps are intact: {exc}") from exc
