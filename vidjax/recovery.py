@@ -79,7 +79,8 @@ class Recovery:
       words = f"loss {reading.loss:.4g}, gradient norm {reading.grad_norm:.4g}"
       console.line(f"step {reading.step} skipped: {_name(reading.cause)} ({words})")
       if not self._skips:
-        self._good = self._checkpointer.latest_step()
+        with jax.transfer_guard("allow"):  # the processes agree on it; a skip is no usual step
+          self._good = self._checkpointer.latest_step(before=reading.step)
         self._pin()
       self._skips.append(reading)
     while self._skips and self._skips[0].step <= reading.step - self._config.guard.window:

@@ -311,6 +311,7 @@ def _in_common(mine: list[tuple[int, int]]) -> list[int]:
   newest = sorted(mine, reverse=True)[:_OFFERED]
   offer[: len(newest)] = np.asarray(newest, np.int32).reshape(-1, 2)
   if jax.process_count() > 1:
+    distributed.meet("local copies")
     offers = multihost_utils.process_allgather(offer)
   else:
     offers = offer[None]

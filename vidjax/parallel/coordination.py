@@ -56,7 +56,7 @@ def meet(name: str, seconds: float) -> None:
     missing = _missing(str(error))
     who = f"process {', '.join(map(str, missing))}" if missing else "another process"
     raise HangError(
-      f"{who} did not come to {name!r} within {seconds:g} s (deadlines.barrier): {error}"
+      f"{who} did not come to {name!r} within {seconds:g} s (config.deadlines): {error}"
     ) from error
 
 
