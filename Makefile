@@ -7,6 +7,7 @@ RUN ?= runs/demo
 VIDEOS ?=
 # Test files run side by side, each whole in one process: its fixtures are made once.
 JOBS ?= 2
+TURN ?= commit
 TORCH := 2.13.0
 # A process that dies ends the run, with its report; in its place nothing would end at all.
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --max-worker-restart=0
@@ -23,8 +24,8 @@ demo: $(VENV)/.installed ## The whole job on real video (VIDEOS=DIR for your own
 test: $(VENV)/.installed-dev ## The fast tests
 	$(PYTEST) -m "not slow" $(ARGS)
 
-test-all: $(VENV)/.installed-dev ## All tests, the slow ones included
-	$(PYTEST) --durations=25 $(ARGS)
+test-all: $(VENV)/.installed-dev ## With the slow tests whose turn it is, a third at each commit; TURN=all for all
+	$(PYTEST) --durations=25 --turn=$(TURN) $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Formatting, lint rules and types
 	$(BIN)/ruff format --check .

@@ -7,11 +7,14 @@ import random
 PREEMPTED = 75
 INTERRUPTED = 130
 
+CHECKPOINT = 4
+
 # Exit codes by which the command says that another try would end alike, or that it has to be looked
-# at first. All others are tried again.
+# at first. All others are tried again; so is a checkpoint that could not be written by a run that
+# has come further, since a store that is away for a while may be the cause.
 STOP = {
   2: "bad input or config",
-  4: "checkpoint",
+  CHECKPOINT: "checkpoint",
   5: "loss not finite, also after going back",
   7: "no space left",
   126: "the command cannot be run",
@@ -82,12 +85,13 @@ class Policy:
       code: exit code, or minus the number of the signal that ended it.
       progress: the newest step that the run has come to; None if unknown.
     """
-    if progress is not None and progress > self._best:
+    came_further = progress is not None and progress > self._best
+    if progress is not None and came_further:
       self._best, self.failures = progress, 0
     if code == 0:
       return Decision("done", 0, "done")
     why, code_out = meaning(code), shell_code(code)
-    if code in STOP:
+    if code in STOP and not (code == CHECKPOINT and came_further):
       return Decision("stop", code_out, why)
     self.failures += 1
     if self.failures >= self._limits.max_failures:

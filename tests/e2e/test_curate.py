@@ -163,10 +163,11 @@ def test_a_finished_run_returns_at_once(repo_root, curated, videos):
   assert before == {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("stage", "signal_number", "code"),
   [
-    pytest.param("analyse 4/", signal.SIGKILL, -9, marks=pytest.mark.slow),
+    ("analyse 4/", signal.SIGKILL, -9),
     ("encode 2 ", signal.SIGKILL, -9),
     ("analyse 2/", signal.SIGINT, 130),
   ],
@@ -256,6 +257,7 @@ def test_intact_parts_are_kept_by_option(repo_root, videos, tmp_path):
   assert "half.mkv" in {r["source"] for r in rejects}
 
 
+@pytest.mark.slow
 def test_videos_and_results_in_an_object_store(repo_root, curated, videos, tmp_path):
   with object_store.serve() as store, store.environment():
     storage.publish(videos, "gs://raw/videos")

@@ -181,5 +181,6 @@ def test_make_targets_are_what_the_documents_say(repo_root):
   assert re.search(r'-m pytest .*-m "not slow"', recipe("test"))
   assert "-m pytest" in recipe("test-all")
   assert "not slow" not in recipe("test-all")
+  assert "--turn=commit" in recipe("test-all")
   lint = recipe("lint")
   assert all(tool in lint for tool in ("ruff format --check", "ruff check", "pyright"))

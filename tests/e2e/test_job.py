@@ -140,6 +140,7 @@ def test_export_samples_as_the_workdir_does(job, tmp_path):
   np.testing.assert_allclose(clips[0], clips[1], atol=2e-5)
 
 
+@pytest.mark.slow
 def test_job_on_an_object_store(videos):
   """Shards, workdirs and weights below gs://, every command a process of its own."""
   with object_store.serve() as store, store.environment():

@@ -25,6 +25,7 @@ def size(path):
     return picture.size
 
 
+@pytest.mark.slow
 def test_a_batch_of_prompts_goes_on_where_it_was(job, tmp_path):
   prompts = tmp_path / "prompts.txt"
   prompts.write_text(f"a square\n\n{'a very long sentence ' * 9}about a wall\n")
@@ -62,6 +63,7 @@ def test_a_batch_of_prompts_goes_on_where_it_was(job, tmp_path):
   assert (out / "x_0000.webm").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_noise_belongs_to_its_clip_when_a_batch_goes_on(job, photo, tmp_path):
   noise = np.random.default_rng(0).normal(size=(2, 4, 2, 3, 8)).astype(np.float32)
   np.save(tmp_path / "noise.npy", noise)

@@ -209,6 +209,7 @@ def test_an_orbit_is_made_as_the_guide_says(orbits, frames, tmp_path, repo_root,
   assert json.loads((tmp_path / "orbit.json").read_text())["elevation"] == 10.0
 
 
+@pytest.mark.slow
 def test_the_elevation_counts_and_has_to_be_said(orbits):
   pipe = pipelines.Pipeline.from_pretrained(str(orbits))
   image = np.random.default_rng(0).uniform(0, 1, (H, W, 3)).astype(np.float32)

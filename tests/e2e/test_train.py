@@ -90,6 +90,7 @@ def undisturbed(job, tmp_path_factory) -> pathlib.Path:
   return workdir
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "preempted"])
 def test_interrupted_run_ends_where_an_undisturbed_one_does(job, undisturbed, tmp_path, number):
   arguments = stage(job, tmp_path / "parts", *THIRTY_STEPS)
@@ -126,6 +127,7 @@ def test_interrupted_run_ends_where_an_undisturbed_one_does(job, undisturbed, tm
       assert a[field] == b[field]
 
 
+@pytest.mark.slow
 def test_eight_devices_train_as_one_does(job, tmp_path):
   """The same samples, the same loss up to the order of sums, on a mesh of three axes."""
   flags = ("--config.batch_size=8", "--config.total_samples=16")
@@ -168,6 +170,7 @@ def test_bad_input_is_one_clear_line(job, tmp_path, flags, code, message):
   assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_changed_data_are_refused_on_resume(job, tmp_path):
   workdir = tmp_path / "w"
   run_vidjax(*stage(job, workdir, "--config.total_samples=4"))
@@ -194,6 +197,7 @@ def test_full_disk_ends_with_its_own_code(job, tmp_path):
     subprocess.run(["umount", str(tmp_path)], check=True)
 
 
+@pytest.mark.slow
 def test_samples_and_traces_while_training(job, tmp_path):
   flags = (
     "--config.sample_every_steps=2",

@@ -32,11 +32,13 @@ class Case:
     seed: of all that is random in it.
     folder: for its runs; empty.
     references: for the undisturbed runs, which cases share.
+    most_processes: of a run; each of them compiles.
   """
 
   seed: int
   folder: pathlib.Path
   references: pathlib.Path
+  most_processes: int = 4
   rng: random.Random = dataclasses.field(init=False)
 
   def __post_init__(self) -> None:
@@ -55,8 +57,8 @@ class Case:
       (workdir / "done").touch()
     return workdir
 
-  def processes(self) -> int:
-    return self.rng.choice([1, 2, 2, 4])
+  def processes(self, *of: int) -> int:
+    return self.rng.choice([count for count in of if count <= self.most_processes])
 
 
 def _at_a_moment(case: Case, run: runs.Run, moment: str) -> None:
@@ -95,7 +97,7 @@ def _goes_on(case: Case, processes: int, had: list[int], faults: str = "", *flag
 
 def kill_all(case: Case) -> str:
   """`kill -9` of all processes, once or twice, while they compile, step, save or restore."""
-  processes, done = case.processes(), []
+  processes, done = case.processes(1, 2, 2, 4), []
   for _ in range(case.rng.randint(1, 2)):
     moment = case.rng.choice(["compile", "step", "save", "restore"])
     run = runs.start(case.workdir, processes, faults=PACE)
@@ -111,7 +113,7 @@ def kill_all(case: Case) -> str:
 
 def kill_one(case: Case) -> str:
   """`kill -9` of one of several: the others end by themselves, with codes to start them again."""
-  processes = case.rng.choice([2, 2, 4])
+  processes = case.processes(2, 2, 4)
   run = runs.start(case.workdir, processes, faults=PACE)
   _at_a_moment(case, run, case.rng.choice(["step", "save"]))
   had, victim = runs.checkpoints(case.workdir), case.rng.randrange(processes)
@@ -127,7 +129,7 @@ def preempt(case: Case) -> str:
 
   With JAX's own preemption service, which takes the signal until training listens, and without it.
   """
-  processes, service = case.processes(), case.rng.choice(["true", "false"])
+  processes, service = case.processes(1, 2, 2, 4), case.rng.choice(["true", "false"])
   env = {"JAX_ENABLE_PREEMPTION_SERVICE": service}
   run = runs.start(case.workdir, processes, faults=PACE, env=env)
   _at_a_moment(case, run, case.rng.choice(["compile", "step", "save"]))
@@ -249,21 +251,22 @@ def damage(case: Case) -> str:
 
 def bad_batches(case: Case) -> str:
   """Batches whose loss is NaN or explodes, killed on the way: as a run that is not killed."""
-  kind = case.rng.choice(["nan", "huge"])
+  kind, processes = case.rng.choice(["nan", "huge"]), case.rng.choice([1, 2])
   first = runs.BATCH * case.rng.randint(8, 9)
   count = runs.BATCH * case.rng.choice([1, 2, 4])
   faults = f"{PACE},{kind}={first}-{first + count - 1}"
   flags = ("--config.guard.window=6", "--config.guard.max_skips=2")
-  reference = case.undisturbed(1, faults, *flags)
+  reference = case.undisturbed(processes, faults, *flags)
   skipped = runs.metrics(reference)[runs.STEPS]["skipped_steps"]
   back = (reference / "skipped_samples.json").exists()
   assert back == (count > 2 * runs.BATCH)
   assert skipped == (count // runs.BATCH if not back else 1)
-  run = runs.start(case.workdir, 1, *flags, faults=faults)
+  run = runs.start(case.workdir, processes, *flags, faults=faults)
   run.wait_for_step(case.rng.randrange(2, runs.STEPS - 2))
   run.kill()
   had = [] if back else runs.checkpoints(case.workdir)  # it goes back further, on purpose
-  return f"{kind}, {count} samples, {_goes_on(case, 1, had, faults, *flags)}"
+  ended = _goes_on(case, processes, had, faults, *flags)
+  return f"{kind}, {count} samples, {processes} processes, {ended}"
 
 
 def hopeless(case: Case) -> str:
@@ -281,7 +284,8 @@ def hopeless(case: Case) -> str:
 
 def other_mesh(case: Case) -> str:
   """Killed, and gone on with as another number of processes: the same samples and losses."""
-  before, after = case.rng.sample([1, 2, 4], 2)
+  before = case.processes(1, 2, 4)
+  after = case.processes(*{1, 2, 4} - {before})
   run = runs.start(case.workdir, before, faults=PACE)
   _at_a_moment(case, run, case.rng.choice(["step", "save"]))
   run.kill()

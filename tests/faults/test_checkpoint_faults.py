@@ -134,7 +134,7 @@ def test_run_whose_workdir_was_taken_over_ends(tmp_path, processes):
   newer = {"attempt": 2, "id": "b", "process": {"host": "elsewhere"}, "started": "today"}
   storage.write_json(tmp_path / "run.json", run | newer)
   endings = _endings(workers)
-  assert [code for code, _ in endings] == [4] * processes
+  assert [code for code, _ in endings] == [2] * processes
   message = f"another run, attempt 2 on elsewhere since today, has taken over {tmp_path}; this one"
   assert message in endings[0][1]
   assert all("another run has taken over" in text for _, text in endings[1:])

@@ -16,7 +16,8 @@ from vidjax.pipeline import Pipeline, Request
 
 T, HEIGHT, WIDTH = 3, 16, 24
 MODES = ("text_to_image", "text_to_video", "image_to_video")
-VIDEO_MODES = MODES[1:]
+VIDEO_MODES = [pytest.param(mode, marks=pytest.mark.slow) for mode in MODES[1:]]
+ALL_MODES = (MODES[0], *VIDEO_MODES)
 STOCHASTIC = ("euler_ancestral", "dpmpp_2m_sde")
 CLIPS = 4
 PROMPTS = ("a red car", "a lake at night", "snow", "two dogs run")
@@ -97,7 +98,7 @@ class Unconditional(Pipeline):
     ]
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ALL_MODES)
 def test_scales_of_one_and_zero_are_one_branch_alone(mode, monkeypatch):
   clips = range(2)
   asked = request(mode, clips, **scale(1.0))
@@ -117,12 +118,11 @@ def test_scales_of_one_and_zero_are_one_branch_alone(mode, monkeypatch):
 @pytest.mark.parametrize(
   ("mode", "sampler"),
   [
-    *((mode, "euler") for mode in MODES),
-    *(("text_to_image", sampler) for sampler in STOCHASTIC),
+    *(("text_to_image", sampler) for sampler in ("euler", *STOCHASTIC)),
     *(
       pytest.param(mode, sampler, marks=pytest.mark.slow)
-      for mode in VIDEO_MODES
-      for sampler in STOCHASTIC
+      for mode in MODES[1:]
+      for sampler in ("euler", *STOCHASTIC)
     ),
   ],
 )
@@ -140,8 +140,8 @@ def test_a_clip_does_not_depend_on_what_it_is_made_beside(mode, sampler):
   [
     ("text_to_image", {}),
     pytest.param("text_to_video", {}, marks=pytest.mark.slow),
-    ("image_to_video", {}),
-    ("text_to_video", {"temporal_guidance": 1.5}),
+    pytest.param("image_to_video", {}, marks=pytest.mark.slow),
+    pytest.param("text_to_video", {"temporal_guidance": 1.5}, marks=pytest.mark.slow),
   ],
   ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
@@ -156,7 +156,7 @@ def test_a_clip_does_not_depend_on_the_devices(mode, changes, monkeypatch):
   assert distance(one[:3], one[1:]) > FAR
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", ALL_MODES)
 def test_other_prompts_seeds_and_scales_need_no_other_program(mode):
   compiled = []
 
@@ -198,6 +198,7 @@ def test_temporal_guidance(mode):
   assert distance(as_video[0][:, 1:], as_video[1][:, 1:]) > FAR
 
 
+@pytest.mark.slow
 def test_temporal_guidance_leads_away_from_frames_of_the_negative_prompt():
   negative = [{"negative_prompts": [text] * 2} for text in ("dark", "blurred")]
   clips = [

@@ -23,7 +23,14 @@ from vidjax.checkpoint import layout, orbax_io, verify
 from vidjax.checkpoint.fingerprint import fingerprints
 from vidjax.checkpoint.local import LocalCopies
 from vidjax.checkpoint.verify import DamagedError
-from vidjax.errors import CheckpointError, HangError, NonFiniteError, NoSpaceError, is_no_space
+from vidjax.errors import (
+  CheckpointError,
+  HangError,
+  NonFiniteError,
+  NoSpaceError,
+  UserError,
+  is_no_space,
+)
 from vidjax.parallel import distributed
 
 FAILED = 1000  # above all signals: what `failing` gives, plus the exit code
@@ -80,7 +87,8 @@ class Checkpointer:
     Raises:
       NonFiniteError: the state has NaN or infinity.
       NoSpaceError: the disk has no room for it, or had none for the save before.
-      CheckpointError: the save before failed in the background, or another run has taken over.
+      CheckpointError: the save before failed in the background.
+      UserError: another run has taken over.
     """
     self._finish()
     self._check_fence()
@@ -248,7 +256,7 @@ class Checkpointer:
 
     Raises:
       DamagedError: it was not what was saved.
-      NoSpaceError, CheckpointError: as `save` does of the save before.
+      NoSpaceError, CheckpointError, UserError: as `save` does.
     """
     self._finish()
     if self._follower is not None:
@@ -330,7 +338,7 @@ class Checkpointer:
   def _check_fence(self) -> None:
     why = self.fence() if jax.process_index() == 0 else ""
     if not distributed.agreed(not why):
-      raise CheckpointError(why or "another run has taken over the workdir: process 0 says which")
+      raise UserError(why or "another run has taken over the workdir: process 0 says which")
 
   def _clean(self, step: int) -> None:
     """Reads back a sample of what was saved; removes old steps if it is good. On process 0."""
@@ -381,7 +389,6 @@ def _in_our_words(step: storage.Path) -> Iterator[None]:
   except Exception as exc:
     if is_no_space(exc):
       raise NoSpaceError(f"no space left to save {step}: older steps are intact") from exc
-    if isinstance(exc, jax.errors.JaxRuntimeError) and jax.process_count() > 1:
-      # A collective of the writer that a lost process has broken: nothing is wrong with the disk.
+    if distributed.is_peer_lost(exc):  # nothing is wrong with the disk
       raise HangError(f"{step} is not saved, another process is gone: {exc}") from exc
     raise CheckpointError(f"saving {step} failed, older steps are intact: {exc}") from exc

@@ -205,6 +205,13 @@ def is_first() -> bool:
   return jax.process_index() == 0
 
 
+def is_peer_lost(exc: BaseException) -> bool:
+  """Whether `exc` says that a collective failed: of another process, which is gone."""
+  if jax.process_count() == 1:
+    return False
+  return isinstance(exc, jax.errors.JaxRuntimeError) or "Gloo" in str(exc)  # that is a ValueError
+
+
 def set_barrier_deadline(seconds: float) -> None:
   """How long the functions below wait for the slowest process; 0 for a day."""
   global _barrier_seconds

@@ -4,6 +4,8 @@ Devices come from libtpu, which compiles for slices that it does not see. It is 
 `devices` is called; importing this module starts no backend.
 """
 
+from collections.abc import Iterator
+import contextlib
 import dataclasses
 import difflib
 import importlib.util
@@ -122,7 +124,8 @@ def parse(text: str, slices: int = 1) -> Topology:
 def devices(topology: Topology) -> list[Any]:
   """Devices to compile for, as `jax.devices()` would list them; nothing can run on them.
 
-  Sets the environment variables under which libtpu works without a TPU, unless they are set.
+  Sets the environment variables under which libtpu works without a TPU, unless they are set. Of
+  `XLA_FLAGS`, libtpu does not see those for CPUs: it does not know all and ends the process.
 
   Raises:
     ValueError: libtpu is not installed, or does not know the topology.
@@ -137,10 +140,22 @@ def devices(topology: Topology) -> list[Any]:
 
   more = {"num_slices": topology.slices} if topology.slices > 1 else {}
   try:
-    found = topologies.get_topology_desc(
-      platform="tpu", topology_name=topology.name, **more
-    ).devices
+    with _xla_flags_for_tpus():
+      found = topologies.get_topology_desc(
+        platform="tpu", topology_name=topology.name, **more
+      ).devices
   except RuntimeError as error:
     raise ValueError(f"libtpu does not compile for {topology.name}: {error}") from error
   assert len(found) == topology.device_count, (len(found), topology)
   return list(found)
+
+
+@contextlib.contextmanager
+def _xla_flags_for_tpus() -> Iterator[None]:
+  """Libtpu reads the variable when it is loaded."""
+  flags = os.environ.get("XLA_FLAGS", "")
+  os.environ["XLA_FLAGS"] = " ".join(f for f in flags.split() if not f.startswith("--xla_cpu_"))
+  try:
+    yield
+  finally:
+    os.environ["XLA_FLAGS"] = flags

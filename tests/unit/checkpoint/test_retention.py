@@ -9,7 +9,7 @@ import pytest
 
 from vidjax import storage
 from vidjax.checkpoint import Checkpointer, LocalCopies, checkpointer, layout, verify
-from vidjax.errors import CheckpointError
+from vidjax.errors import UserError
 
 # After a failed read, the library's other reads find their event loop closed and say so.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -135,7 +135,7 @@ def test_run_that_lost_its_workdir_saves_and_removes_nothing(tmp_path):
     saver.fence = lambda: next(answers, "another run has taken over")
     saver.save(2, _state(2), {})
     for call in (saver.wait, lambda: saver.save(3, _state(3), {})):
-      with pytest.raises(CheckpointError, match="another run has taken over"):
+      with pytest.raises(UserError, match="another run has taken over"):
         call()
     assert layout.complete_steps(saver.directory) == [1, 2]
     saver.fence = lambda: ""

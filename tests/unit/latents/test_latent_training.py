@@ -59,6 +59,7 @@ def one_step(config):
   return float(metrics["loss"]), float(metrics["grad_norm"]), host
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_step_is_that_on_pixels(stage, clips, cached, view):
   config, num_frames = STAGES[stage]

@@ -63,3 +63,11 @@ def test_without_any_progress_it_stops_after_so_many():
 def test_a_command_that_is_always_preempted_stops_too():
   made = Policy(Limits(max_failures=3), 7)
   assert [made.decide(75, 7).action for _ in range(3)] == ["restart", "restart", "stop"]
+
+
+def test_a_checkpoint_that_failed_is_tried_again_by_a_run_that_came_further():
+  made = Policy(Limits(), None)
+  assert made.decide(4, 300).action == "restart"  # a save failed in the background
+  assert made.decide(4, 350).action == "restart"
+  assert made.decide(4, 350).action == "stop"  # the same again, or nothing could be restored
+  assert made.decide(2, 400).action == "stop"

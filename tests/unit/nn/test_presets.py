@@ -76,6 +76,7 @@ def test_temporal_parameters_have_a_name_of_their_own(preset):
   assert freezing.trained_names(only, video) == video.keys() - image.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", FACTORIZED)
 def test_starts_as_the_image_model_frame_by_frame(preset):
   config = reduced(preset)
@@ -105,6 +106,7 @@ def test_starts_as_the_image_model_frame_by_frame(preset):
   np.testing.assert_array_equal(changed[1][:, 1:], image_only[:, 1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", FACTORIZED)
 def test_every_parameter_gets_a_gradient(preset):
   config = reduced(preset)

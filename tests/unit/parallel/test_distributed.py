@@ -116,6 +116,21 @@ def test_a_pod_that_is_no_part_of_a_job_trains_alone(clean_environment):
   assert distributed._cluster() is None
 
 
+@pytest.mark.parametrize(
+  ("error", "is_lost"),
+  [
+    (jax.errors.JaxRuntimeError("UNAVAILABLE: connection reset"), True),
+    (ValueError("UNKNOWN: Gloo AllGather failed: Connection closed by peer"), True),
+    (OSError(5, "Input/output error"), False),
+    (ValueError("a shape"), False),
+  ],
+)
+def test_a_lost_peer_is_told_from_other_errors(error, is_lost, monkeypatch):
+  assert not distributed.is_peer_lost(error)  # there is none
+  monkeypatch.setattr(jax, "process_count", lambda: 2)
+  assert distributed.is_peer_lost(error) == is_lost
+
+
 def test_one_process_agrees_with_itself():
   mesh = jax.make_mesh((8,), ("fsdp",))
   largest = distributed.Largest(mesh)

@@ -31,7 +31,12 @@ pytestmark = pytest.mark.skipif(
   reason="libtpu, which compiles for TPUs, is not installed",
 )
 
-WHOLE = ("autoencoder/kl", "svd/video_lowres")  # in plans of compiled blocks
+# One level and one size for all in plans of compiled blocks, which take a minute each: most blocks
+# of a config are then those of another one, too.
+ONE_SIZE = [
+  *(flag.removeprefix("--config.") for flag in ONE_LEVEL),
+  *("batch_size=2", "data.height=32", "data.width=32"),
+]
 
 # Each config of a training run, on the slice that its header names.
 NATURAL = {
@@ -68,17 +73,18 @@ def test_every_training_config_has_a_topology(repo_root):
 
 @pytest.fixture(scope="module")
 def compiled_blocks(tmp_path_factory) -> compilation.Cache:
-  """What the plans of this file share: many blocks of the tiny configs are the same."""
+  """What the plans of this file share."""
   return compilation.Cache(tmp_path_factory.mktemp("plan"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NATURAL)
 def test_every_config_has_a_quick_plan(name, compiled_blocks):
-  """In its tiny variant, most of them with one level: the blocks of the others take minutes."""
+  """In its tiny variant, its networks and conditions as they are, at one size for all."""
   flag, site = f"configs/{name}.py:tiny", planner.site_of(topology.parse("v5e:1x1"))
-  smaller = [] if name in WHOLE else [one.removeprefix("--config.") for one in ONE_LEVEL]
-  config, _ = planner.load(flag, smaller)
+  smaller = [] if name == "autoencoder/kl" else ONE_SIZE
+  frames = [] if name in ("autoencoder/kl", "svd/image") else ["data.num_frames=4"]
+  config, _ = planner.load(flag, [*smaller, *frames])
   content = search.Estimator(flag, site, compiled_blocks, 2)(config).to_json()
   json.dumps(content, allow_nan=False)
   assert content["fits"]
