@@ -14,7 +14,7 @@ from absl import app
 import jax
 import jax.numpy as jnp
 
-from tests import hlo_products
+from benchmarks import hlo_products
 from vidjax import config as configs
 from vidjax import denoising, flops
 from vidjax.diffusion import noise

@@ -310,8 +310,12 @@ def two_runs(case: Case) -> str:
   """A second run in the same workdir is refused, and the first one does not notice."""
   first = runs.start(case.workdir, 1, faults=PACE)
   first.wait_for_step(case.rng.randrange(1, 6))
+  first.processes[0].send_signal(signal.SIGSTOP)  # or it is done before the second one is there
   second = runs.start(case.workdir, 1, faults=PACE)
-  assert second.end() == [CONFIG], second.said()
+  try:
+    assert second.end() == [CONFIG], second.said()
+  finally:
+    first.processes[0].send_signal(signal.SIGCONT)
   assert str(first.processes[0].pid) in second.said()
   assert first.end() == [0], first.said()
   runs.assert_same_end(case.workdir, case.undisturbed(1, PACE))

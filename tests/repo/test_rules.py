@@ -35,8 +35,8 @@ ALLOWED = {
   "observe": {"parallel"},
   # Describes whole programs, so it joins what the modules at the top join.
   "planning": {
-    *("program", "step", "flops", "denoising", "divisibility", "observe", "conditioning"),
-    *("diffusion", "encoders", "models", "nn", "parallel"),
+    *("program", "step", "flops", "compiling", "denoising", "divisibility", "observe"),
+    *("conditioning", "diffusion", "encoders", "models", "nn", "parallel"),
   },
 }
 OPTIONAL = ("torch", "diffusers", "transformers", "apache_beam", "gradio", "libtpu", "wandb")

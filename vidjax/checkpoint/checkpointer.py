@@ -234,11 +234,6 @@ class Checkpointer:
     """Whether a step is complete on disk."""
     return layout.is_complete(self.directory / str(step))
 
-  def check(self) -> None:
-    """Raises what went wrong with the last save, if it is known yet; does not wait."""
-    if self.failing():
-      self._raise_error()
-
   def failing(self) -> int:
     """`FAILED` plus an exit code if the last save is known to have failed, else 0; no wait.
 

@@ -4,8 +4,6 @@ Devices come from libtpu, which compiles for slices that it does not see. It is 
 `devices` is called; importing this module starts no backend.
 """
 
-from collections.abc import Iterator
-import contextlib
 import dataclasses
 import difflib
 import importlib.util
@@ -140,22 +138,30 @@ def devices(topology: Topology) -> list[Any]:
 
   more = {"num_slices": topology.slices} if topology.slices > 1 else {}
   try:
-    with _xla_flags_for_tpus():
-      found = topologies.get_topology_desc(
-        platform="tpu", topology_name=topology.name, **more
-      ).devices
+    found = topologies.get_topology_desc(
+      platform="tpu", topology_name=topology.name, **more
+    ).devices
   except RuntimeError as error:
     raise ValueError(f"libtpu does not compile for {topology.name}: {error}") from error
   assert len(found) == topology.device_count, (len(found), topology)
+  _hide_flags_for_cpus(found[0])
   return list(found)
 
 
-@contextlib.contextmanager
-def _xla_flags_for_tpus() -> Iterator[None]:
-  """Libtpu reads the variable when it is loaded."""
-  flags = os.environ.get("XLA_FLAGS", "")
-  os.environ["XLA_FLAGS"] = " ".join(f for f in flags.split() if not f.startswith("--xla_cpu_"))
+def _hide_flags_for_cpus(device: Any) -> None:
+  """Lets libtpu read `XLA_FLAGS`, which it does at its first program, without those for CPUs."""
+  flags = os.environ.get("XLA_FLAGS", "").split()
+  others = [flag for flag in flags if not flag.startswith("--xla_cpu_")]
+  if others == flags:
+    return
+  import jax  # here, as above
+
+  from vidjax import compiling
+
+  x = jax.ShapeDtypeStruct((), "float32", sharding=jax.sharding.SingleDeviceSharding(device))
+  os.environ["XLA_FLAGS"] = " ".join(others)
   try:
-    yield
+    with compiling.without_cache():  # it cannot be read back
+      jax.jit(lambda x: x + 1).lower(x).compile()
   finally:
-    os.environ["XLA_FLAGS"] = flags
+    os.environ["XLA_FLAGS"] = " ".join(flags)
