@@ -8,9 +8,11 @@ VIDEOS ?=
 # Test files run side by side, each whole in one process: its fixtures are made once.
 JOBS ?= 2
 TURN ?= commit
+# After that, whatever is under way: a run that is cut off from outside tells nothing.
+MINUTES ?= 70
 TORCH := 2.13.0
 # A process that dies ends the run, with its report; in its place nothing would end at all.
-PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --max-worker-restart=0
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint format lock audit clean
@@ -25,7 +27,7 @@ test: $(VENV)/.installed-dev ## The fast tests
 	$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: $(VENV)/.installed-dev ## With the slow tests whose turn it is, a third at each commit; TURN=all for all
-	$(PYTEST) --durations=25 --turn=$(TURN) $(ARGS)
+	$(PYTEST) --durations=25 --turn=$(TURN) --minutes=$(MINUTES) $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Formatting, lint rules and types
 	$(BIN)/ruff format --check .

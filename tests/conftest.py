@@ -26,9 +26,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 from absl import flags
 import jax
 import pytest
-from turns import pytest_addoption, pytest_collection_modifyitems
 
-__all__ = ["pytest_addoption", "pytest_collection_modifyitems"]  # hooks that pytest finds here
+pytest_plugins = ["turns", "progress"]
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
