@@ -51,6 +51,13 @@ def _programs_do_not_pile_up() -> Iterator[None]:
     gc.collect()
 
 
+@pytest.fixture(scope="module")
+def garbage_is_collected_here() -> Iterator[None]:
+  """What complains when it is thrown away does so in this file, and in no test of another one."""
+  yield
+  gc.collect()
+
+
 @pytest.fixture(scope="session")
 def repo_root() -> pathlib.Path:
   return pathlib.Path(__file__).parents[1]

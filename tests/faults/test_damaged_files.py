@@ -14,7 +14,10 @@ from vidjax.checkpoint import Checkpointer, LocalCopies, layout
 from vidjax.errors import CheckpointError, NoSpaceError
 
 # After a failed read, the library's other reads find their event loop closed and say so.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+  pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+  pytest.mark.usefixtures("garbage_is_collected_here"),
+]
 STEPS = (1, 2)
 
 

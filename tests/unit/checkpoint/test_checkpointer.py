@@ -17,7 +17,10 @@ from vidjax.checkpoint import FAILED, Checkpointer, checkpointer, layout, orbax_
 from vidjax.errors import CheckpointError, NonFiniteError, NoSpaceError
 
 # After a failed read, the library's other reads find their event loop closed and say so.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+  pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+  pytest.mark.usefixtures("garbage_is_collected_here"),
+]
 KERNEL = "down_blocks.0.conv.kernel"
 
 

@@ -12,7 +12,10 @@ from vidjax.checkpoint import Checkpointer, LocalCopies, checkpointer, layout, v
 from vidjax.errors import UserError
 
 # After a failed read, the library's other reads find their event loop closed and say so.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+  pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+  pytest.mark.usefixtures("garbage_is_collected_here"),
+]
 
 
 @pytest.fixture(params=["local", "gs"])
