@@ -25,7 +25,10 @@ _REPORT = flags.DEFINE_bool("report", False, "Only prints what the file holds.")
 
 
 def main(_: list[str]) -> None:
+  import quick_programs
   import scenarios
+
+  quick_programs.set_environment()
 
   out = pathlib.Path(_OUT.value)
   rows = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
@@ -47,6 +50,7 @@ def main(_: list[str]) -> None:
 
 def one(scenario, seed: int, references: pathlib.Path) -> dict:
   """Runs a scenario; what was done, or how it failed."""
+  import runs
   import scenarios
 
   began = time.monotonic()
@@ -55,6 +59,8 @@ def one(scenario, seed: int, references: pathlib.Path) -> dict:
       result = {"done": scenario(scenarios.Case(seed, pathlib.Path(folder), references))}
     except Exception as error:
       result = {"failed": f"{type(error).__name__}: {error}"}
+    finally:
+      runs.kill_what_is_left()
   return result | {"seconds": round(time.monotonic() - began, 1)}
 
 

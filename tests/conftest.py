@@ -8,19 +8,9 @@ import gc
 import os
 import pathlib
 
-# Subprocesses started by tests share the compilation cache, too.
-_CACHE = pathlib.Path(__file__).parents[1] / ".pytest_cache" / "jax"
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Tests compile far longer than they compute: of a step, this takes 15 s of processor time where the
-# defaults take 70 s.
-_COMPILE_QUICKLY = (
-  "--xla_backend_optimization_level=0",
-  "--xla_cpu_use_fusion_emitters=false",
-  "--xla_cpu_parallel_codegen_split_count=1",
-)
-os.environ.setdefault("XLA_FLAGS", " ".join(_COMPILE_QUICKLY))
+import quick_programs
+
+quick_programs.set_environment()
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from absl import flags

@@ -22,6 +22,7 @@ from vidjax.observe import writers
 WORKER = pathlib.Path(__file__).with_name("train_worker.py")
 DEVICES = 4
 STEPS, EVERY, BATCH = 16, 4, 4
+LAST_TO_HURT = STEPS - 5  # a step after which there is still time, also on a busy machine
 ARGUMENTS = (
   "--config=configs/svd/image.py:tiny",
   "--config.data.kind=procedural",
@@ -36,9 +37,11 @@ ARGUMENTS = (
   "--config.model.overrides.layers_per_block=(1,)",
   "--config.model.overrides.transformer_layers_per_block=(1,)",
   "--config.model.overrides.num_attention_heads=(4,)",
-  "--heartbeat_timeout=10",
+  "--heartbeat_timeout=20",
 )
 ENDS_WITHIN = 600.0  # seconds, whatever happens to a run
+
+_started: "list[Run]" = []
 
 
 @dataclasses.dataclass
@@ -75,7 +78,7 @@ class Run:
     while not happened():
       assert all(p.poll() is None for p in self.processes), f"ended too early\n{self.said()}"
       assert time.monotonic() < deadline, f"did not happen\n{self.said()}"
-      time.sleep(0.01)
+      time.sleep(0.02)
 
   def wait_for_step(self, step: int) -> None:
     self.wait_for(lambda: steps_logged(self.workdir) >= step)
@@ -105,7 +108,14 @@ def start(
       started.append(
         subprocess.Popen(command, env=environ, stdout=log, stderr=log, cwd=WORKER.parents[2])
       )
-  return Run(workdir, started, logs)
+  _started.append(Run(workdir, started, logs))
+  return _started[-1]
+
+
+def kill_what_is_left() -> None:
+  """Kills all processes of all runs: a test that failed did not."""
+  while _started:
+    _started.pop().kill()
 
 
 def finish(workdir: pathlib.Path, processes: int = 1, *flags: str, faults: str = "") -> Run:

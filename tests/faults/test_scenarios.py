@@ -6,6 +6,7 @@
 import os
 
 import pytest
+import runs
 from scenarios import SCENARIOS, Case
 from turns import number_of_commits
 
@@ -15,6 +16,12 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def references(tmp_path_factory):
   return tmp_path_factory.mktemp("undisturbed")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_running():
+  yield
+  runs.kill_what_is_left()
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
