@@ -254,7 +254,7 @@ def test_too_little_space_is_said_before_writing(tmp_path, monkeypatch):
     (OSError("x"), CheckpointError),
   ],
 )
-@pytest.mark.parametrize("call", ["save", "check", "wait", "close"])
+@pytest.mark.parametrize("call", ["save", "wait", "close"])
 def test_errors_of_the_background_surface(tmp_path, monkeypatch, cause, error, call):
   saver = Checkpointer(tmp_path, 1)
   saver.save(1, _state(1), {})
