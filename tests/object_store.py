@@ -277,10 +277,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     if self.command == "DELETE":  # given up: no object comes of it
       del self.store.uploads[upload]
       raise _Refused(499)
+    # "bytes 0-4/9", "bytes 5-8/*", "bytes */9": what is sent again takes the place of the first.
     span = self.headers.get("Content-Range", "")
-    content += body
+    start = re.match(r"bytes (\d+)-", span)
+    content = content[: int(start[1]) if start else None] + body
     self.store.uploads[upload] = (bucket, name, content)
-    if span.endswith("/*"):
+    total = span.rpartition("/")[2]
+    if total == "*" or (total and len(content) < int(total)):
       return 308, b"", {"Range": f"bytes=0-{len(content) - 1}"}
     del self.store.uploads[upload]
     return self._finish(bucket, name, content, query)

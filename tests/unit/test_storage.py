@@ -157,6 +157,14 @@ def test_upload_survives_a_busy_store():
     assert storage.read_text("gs://bucket/x") == "1"
 
 
+def test_an_upload_in_several_pieces(tmp_path):
+  content = os.urandom((50 << 20) + 17)  # a piece has 50 MiB
+  (tmp_path / "x").write_bytes(content)
+  with object_store.serve() as store, store.environment():
+    storage.publish(tmp_path / "x", "gs://bucket/x")
+    assert storage.read_bytes("gs://bucket/x") == content
+
+
 def test_large_upload_that_fails_leaves_nothing(monkeypatch):
   from gcsfs import core
 
