@@ -26,7 +26,7 @@ demo: $(VENV)/.installed ## The whole job on real video (VIDEOS=DIR for your own
 test: $(VENV)/.installed-dev ## The fast tests
 	$(PYTEST) -m "not slow" $(ARGS)
 
-test-all: $(VENV)/.installed-dev ## With the slow tests whose turn it is, a third at each commit; TURN=all for all
+test-all: $(VENV)/.installed-dev ## With the slow tests whose turn it is, a quarter at each commit; TURN=all for all
 	$(PYTEST) --durations=25 --turn=$(TURN) --minutes=$(MINUTES) $(ARGS)
 
 lint: $(VENV)/.installed-dev ## Formatting, lint rules and types

@@ -1,11 +1,12 @@
-"""A third of the slow tests at each commit, all of them in three: hooks for pytest.
+"""A quarter of the slow tests at each commit, all of them in four: hooks for pytest.
 
-  pytest --turn=commit    the third whose turn it is at this commit, by the number of commits
-  pytest --turn=1         that third, of 0, 1 and 2
+  pytest --turn=commit    those whose turn it is at this commit, by the number of commits
+  pytest --turn=1         those whose turn it is after so many commits
   pytest --turn=all       all; the default
 
-Slow tests of a file take turns in their order, so that each kind of test is in each third. Tests
-that are not slow are always run.
+Slow tests of a file take turns in their order, so that each kind of test is in each turn.
+`slow(turns=3)` marks some that are run at every third commit. Tests that are not slow are always
+run.
 """
 
 import pathlib
@@ -14,12 +15,11 @@ import zlib
 
 import pytest
 
-THIRDS = 3
+TURNS = 4
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-  choices = ["all", "commit", *map(str, range(THIRDS))]
-  parser.addoption("--turn", default="all", choices=choices, help="Which slow tests are run.")
+  parser.addoption("--turn", default="all", help="Which slow tests are run: all, commit or N.")
 
 
 def number_of_commits(folder: pathlib.Path) -> int:
@@ -29,9 +29,9 @@ def number_of_commits(folder: pathlib.Path) -> int:
   return int(done.stdout) if done.returncode == 0 else 0
 
 
-def turn_of(path: str, place: int) -> int:
-  """In which third a slow test is run: the `place`-th one of the file at `path`."""
-  return (zlib.crc32(path.encode()) + place) % THIRDS
+def is_its_turn(path: str, place: int, commits: int, turns: int = TURNS) -> bool:
+  """Whether the `place`-th slow test of the file at `path` is run after so many commits."""
+  return (zlib.crc32(path.encode()) + place - commits) % turns == 0
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -43,11 +43,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
   chosen, left = [], []
   for item in items:
     path = item.nodeid.split("::")[0]
-    if item.get_closest_marker("slow") is None:
+    slow = item.get_closest_marker("slow")
+    if slow is None:
       chosen.append(item)
       continue
     place = seen[path] = seen.get(path, -1) + 1
-    (chosen if turn_of(path, place) == now % THIRDS else left).append(item)
+    (chosen if is_its_turn(path, place, now, **slow.kwargs) else left).append(item)
   items[:] = chosen
   if left:
     config.hook.pytest_deselected(items=left)

@@ -1,4 +1,7 @@
+import fcntl
+import os
 import pathlib
+import shutil
 
 from miniature_job import moving_square, run_job
 import pytest
@@ -20,7 +23,17 @@ def videos(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def job(videos: pathlib.Path, tmp_path_factory) -> pathlib.Path:
-  """The demo's commands in miniature: clips, autoencoder, three stages. Folder of the results."""
-  root = tmp_path_factory.mktemp("job")
-  run_job(videos, str(root))
+  """The demo's commands in miniature: clips, autoencoder, three stages. Folder of the results.
+
+  Made once, for all processes of pytest-xdist.
+  """
+  alone = "PYTEST_XDIST_WORKER" not in os.environ
+  base = tmp_path_factory.getbasetemp() if alone else tmp_path_factory.getbasetemp().parent
+  root, done = base / "job", base / "job_done"
+  with (base / "job_lock").open("w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    if not done.exists():
+      shutil.rmtree(root, ignore_errors=True)  # of a process that failed
+      run_job(videos, str(root))
+      done.touch()
   return root

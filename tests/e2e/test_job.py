@@ -93,6 +93,7 @@ def test_warm_start_computes_what_it_started_from(job):
   assert first["param_norm"] > fresh["param_norm"]
 
 
+@pytest.mark.slow
 def test_samples_do_not_depend_on_their_batch(job):
   """Same seed, same frames, alone or beside others."""
   pipe = pipelines.Pipeline.from_pretrained(str(job / "video_highres"))

@@ -52,6 +52,7 @@ def frames(tmp_path_factory):
   return folder
 
 
+@pytest.mark.slow
 def test_frames_between_two_pictures(between, frames, tmp_path):
   arguments = (
     "sample",

@@ -10,7 +10,7 @@ import runs
 from scenarios import SCENARIOS, Case
 from turns import number_of_commits
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(turns=3)
 
 
 @pytest.fixture(scope="module")

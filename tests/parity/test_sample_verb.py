@@ -222,6 +222,7 @@ def test_text_to_video(record, tmp_path, negative):
     all_counts(tmp_path, changes, **request)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prediction", ["eps", "v"])
 @torch.no_grad()
 def test_text_to_image_of_time_steps(record, tmp_path, prediction):

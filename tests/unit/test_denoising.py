@@ -74,7 +74,9 @@ def loss_and_gradient(of, devices: int):
   return float(loss), jax.device_get(metrics), jax.device_get(gradient)
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize(
+  "name", [pytest.param(n, marks=() if n == "svd" else pytest.mark.slow) for n in PROCESSES]
+)
 def test_loss_and_gradient_do_not_depend_on_the_devices(name):
   of = task(PROCESSES[name])
   one, eight = loss_and_gradient(of, 1), loss_and_gradient(of, 8)

@@ -187,6 +187,7 @@ def test_the_stand_in_takes_the_place_of_what_is_not_given():
   np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_stand_in_learns_where_frames_are_not_given_and_only_there():
   network, latents = interpolation_unet()
   params = weights(network)

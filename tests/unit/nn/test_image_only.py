@@ -58,6 +58,7 @@ def program(config, image_only=None):
   return jax.jit(run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_a_row_is_what_a_program_of_its_kind_computes(case):
   config = CASES[case]
