@@ -1,0 +1,151 @@
+"""How well shot boundaries are found in edited videos whose boundaries are known.
+
+  python -m benchmarks.cut_accuracy [--videos=120] [--shots=25] [--peers]
+
+The videos are made up from seeds (`tests/edited_videos.py`): every second boundary is a cut, the
+others are dissolves and fades, and shots are full of flashes, lamps, strobes, whip pans, titles and
+things that pass the lens. A hard cut counts as found within two frames; a gradual change where a
+boundary lies within its span. What is reported anywhere else is false. With --peers, the detectors
+of PySceneDetect see the same files (`pip install --no-deps scenedetect`).
+"""
+
+import collections
+from collections.abc import Callable, Sequence
+import concurrent.futures
+import dataclasses
+import os
+import pathlib
+import sys
+import tempfile
+
+from absl import app, flags
+
+from data_pipelines import config, cut, signals
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
+
+_VIDEOS = flags.DEFINE_integer("videos", 120, "How many are made.")
+_SHOTS = flags.DEFINE_integer("shots", 25, "In each of them.")
+_FIRST = flags.DEFINE_integer("first_seed", 0, "Of the videos; tests have 0 to 999.")
+_PEERS = flags.DEFINE_bool("peers", False, "Also PySceneDetect's detectors.")
+
+TOLERANCE = 2  # frames
+
+
+@dataclasses.dataclass
+class Score:
+  """Counts over any number of videos.
+
+  Attributes:
+    cuts: hard cuts that there are.
+    cuts_found: of them, within the tolerance.
+    cuts_false: reported where there is nothing.
+    gradual: dissolves and fades that there are, by kind.
+    gradual_found: of them, those with a boundary within their span.
+    gradual_false: gradual changes reported where there is nothing.
+  """
+
+  cuts: int = 0
+  cuts_found: int = 0
+  cuts_false: int = 0
+  gradual: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+  gradual_found: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+  gradual_false: int = 0
+
+  def __iadd__(self, other: "Score") -> "Score":
+    for field in dataclasses.fields(self):
+      setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+    return self
+
+  @property
+  def f1(self) -> float:
+    """Of hard cuts."""
+    return 2 * self.cuts_found / max(self.cuts + self.cuts_found + self.cuts_false, 1)
+
+  @property
+  def recall(self) -> float:
+    """Share of the gradual changes that are bounded."""
+    return self.gradual_found.total() / max(self.gradual.total(), 1)
+
+
+def score(found: Sequence[tuple[int, str]], truth: Sequence) -> Score:
+  """Compares boundaries (frame, kind) with `edited_videos.Boundary`s."""
+  result, left = Score(), dict(enumerate(found))
+  for boundary in truth:
+    within = [
+      number
+      for number, (frame, _) in left.items()
+      if boundary.first - TOLERANCE <= frame <= boundary.last + TOLERANCE
+    ]
+    if boundary.kind == "hard":
+      result.cuts += 1
+      result.cuts_found += bool(within)
+      within = within[:1]  # a second one is false
+    else:
+      result.gradual[boundary.kind] += 1
+      result.gradual_found[boundary.kind] += bool(within)
+    for number in within:
+      del left[number]
+  for _, kind in left.values():
+    if kind == "hard":
+      result.cuts_false += 1
+    else:
+      result.gradual_false += 1
+  return result
+
+
+def ours(path: str) -> list[tuple[int, str]]:
+  """Boundaries by `data_pipelines.cut` with its defaults."""
+  shots = cut.find_shots(signals.read_signals(path), config.CutConfig(max_seconds=1e6))
+  return [(shot.start, shot.start_boundary) for shot in shots[1:]]
+
+
+def _peer(name: str) -> Callable[[str], list[tuple[int, str]]]:
+  def detect(path: str) -> list[tuple[int, str]]:
+    import scenedetect
+
+    found = scenedetect.detect(path, getattr(scenedetect, name)())
+    return [(start.frame_num, "hard") for start, _ in found[1:]]
+
+  return detect
+
+
+def _one(seed: int, shots: int, peers: bool) -> dict[str, Score]:
+  import edited_videos
+
+  methods = {"vidjax": ours}
+  if peers:
+    methods |= {name: _peer(name) for name in ("ContentDetector", "AdaptiveDetector")}
+  with tempfile.TemporaryDirectory() as folder:
+    path = pathlib.Path(folder) / "edited.mp4"
+    edited = edited_videos.write(path, seed, shots)
+    return {name: score(method(str(path)), edited.boundaries) for name, method in methods.items()}
+
+
+def main(_: list[str]) -> None:
+  totals: dict[str, Score] = {}
+  with concurrent.futures.ProcessPoolExecutor(os.cpu_count()) as pool:
+    tasks = [
+      pool.submit(_one, _FIRST.value + number, _SHOTS.value, _PEERS.value)
+      for number in range(_VIDEOS.value)
+    ]
+    for task in tasks:
+      for name, part in task.result().items():
+        totals.setdefault(name, Score()).__iadd__(part)
+  print("| | cuts | found | false | F1 | gradual | bounded | dissolves | fades | false |")
+  print("|---|---|---|---|---|---|---|---|---|---|")
+  for name, s in totals.items():
+    kinds = [f"{s.gradual_found[k]}/{s.gradual[k]}" for k in ("dissolve", "fade")]
+    cells = (
+      s.cuts,
+      s.cuts_found,
+      s.cuts_false,
+      f"{s.f1:.3f}",
+      s.gradual.total(),
+      f"{s.recall:.3f}",
+    )
+    print(f"| {name} | {' | '.join(map(str, (*cells, *kinds, s.gradual_false)))} |")
+
+
+if __name__ == "__main__":
+  app.run(main)
