@@ -47,13 +47,13 @@ class Edited:
     fps: of all frames.
     frames: number of frames.
     boundaries: in order.
-    traps: what the shots hold that is no boundary, in order.
+    shots: the first frame of each, and what it holds: a motion, a look, a trap or "".
   """
 
   fps: float
   frames: int
   boundaries: tuple[Boundary, ...]
-  traps: tuple[str, ...]
+  shots: tuple[tuple[int, str, str, str], ...]
 
 
 def write(path: pathlib.Path, seed: int, shots: int) -> Edited:
@@ -61,7 +61,7 @@ def write(path: pathlib.Path, seed: int, shots: int) -> Edited:
   rng = np.random.default_rng([seed, 0xED17])
   fps = float(rng.choice([24.0, 25.0, 30.0]))
   boundaries: list[Boundary] = []
-  traps: list[str] = []
+  described: list[tuple[int, str, str, str]] = []
   count = 0
 
   def frames() -> Iterator[np.ndarray]:
@@ -69,9 +69,9 @@ def write(path: pathlib.Path, seed: int, shots: int) -> Edited:
     kind, begun = "file", 0  # what comes before this shot, and its first frame
     tail = np.zeros((0, *SIZE, 3), np.uint8)  # of the shot before, to be blended
     for number in range(shots):
-      trap = str(rng.choice(TRAPS))
-      shot_THWC = make_shot(rng, round(fps * rng.uniform(1.6, 4.5)), fps, trap)
-      traps.extend([trap] if trap else [])
+      motion, look, trap = (str(rng.choice(some)) for some in (MOTIONS, LOOKS, TRAPS))
+      described.append((count, motion, look, trap))
+      shot_THWC = make_shot(rng, round(fps * rng.uniform(1.6, 4.5)), fps, motion, look, trap)
       if len(tail):
         shot_THWC[: len(tail)] = _dissolve(tail, shot_THWC[: len(tail)])
       if number:
@@ -96,12 +96,13 @@ def write(path: pathlib.Path, seed: int, shots: int) -> Edited:
 
   timed = ((number / fps, frame_HWC) for number, frame_HWC in enumerate(frames()))
   path.write_bytes(mp4.encode_timed(timed, crf=20, preset="veryfast", key_frame_every_s=4.0))
-  return Edited(fps, count, tuple(boundaries), tuple(traps))
+  return Edited(fps, count, tuple(boundaries), tuple(described))
 
 
-def make_shot(rng: np.random.Generator, length: int, fps: float, trap: str = "") -> np.ndarray:
+def make_shot(
+  rng: np.random.Generator, length: int, fps: float, motion: str, look: str, trap: str = ""
+) -> np.ndarray:
   """One shot, (T, H, W, C) uint8."""
-  motion, look = str(rng.choice(MOTIONS)), str(rng.choice(LOOKS))
   picture_HWC = _picture(rng)
   path_T3 = _camera(rng, motion, length, fps)
   if trap == "whip":
