@@ -29,8 +29,9 @@ from vidjax.parallel import mesh as meshes
 _WORK = flags.DEFINE_string("work", None, "Folder for checkpoints.", required=True)
 _CHANNELS = flags.DEFINE_integer("channels", 64, "Of the network; sets the size of the state.")
 _BATCH = flags.DEFINE_integer("batch", 2, "Clips of a step.")
-_ROUNDS = flags.DEFINE_integer("rounds", 15, "Timings of each.")
-_STEPS = flags.DEFINE_integer("steps", 10, "Steps of a timing.")
+_ROUNDS = flags.DEFINE_integer("rounds", 60, "Timings of the steps.")
+_STEPS = flags.DEFINE_integer("steps", 4, "Steps of a timing.")
+_SAVES = flags.DEFINE_integer("saves", 15, "Timings of a save.")
 
 _INTERVAL = 100  # steps between two saves
 
@@ -83,7 +84,7 @@ def main(_: list[str]) -> None:
     step_seconds = statistics.median(seconds["guard"])
     blocked, checksums = _saves(compiled["guard"], state, frozen, batch)
 
-  size = sum(leaf.nbytes for leaf in jax.tree.leaves(described.state))
+  size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(described.state))
   print(
     f"\nload average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; state {size / 1e6:.0f} MB"
   )
@@ -118,7 +119,7 @@ def _saves(step: Any, state: Any, frozen: Any, batch: Any) -> tuple[list[float],
     mock.patch.object(checkpointer, "fingerprints", timed),
     Checkpointer(f"{_WORK.value}/checkpoints", keep=2) as saver,
   ):
-    for number in range(1, _ROUNDS.value + 2):
+    for number in range(1, _SAVES.value + 2):
       for _ in range(_INTERVAL):
         state, metrics = step(state, frozen, batch)
       jax.block_until_ready((state, metrics))
