@@ -8,9 +8,9 @@ calls of the same program are timed back to back on one batch that stays on the 
 not the loop's. Both wait for the step before the last but one, and in both the last step ends
 within the time. Neighbours in time are compared: a machine that is busy is so for both.
 
-A CPU is its own device, so the step takes the cores that the loop and the loader need. With
---elsewhere_ms, a program that waits so long stands in for the step, as if that ran on a device
-apart; all else is the same.
+A CPU is its own device: the step takes the cores that the loop and the loader need. With
+--elsewhere_ms, a program that keeps one core busy for so long stands in for the step, as if it ran
+on a device apart; all else is the same.
 
 Latents, since decoding would take the step's own cores on a machine that is its own device: this is
 about the loop, not about what data cost (`benchmarks.data_input`). While the bare calls run, the
@@ -19,6 +19,7 @@ loader fills what it makes ahead, a few batches of the --steps that the loop the
 
 import collections
 import dataclasses
+import functools
 import itertools
 import os
 import statistics
@@ -28,7 +29,7 @@ from unittest import mock
 
 from absl import app, flags
 import jax
-import numpy as np
+import jax.numpy as jnp
 
 from vidjax import cache_latents, compiling, feed, program, storage, train
 from vidjax import config as configs
@@ -43,7 +44,7 @@ _PAIRS = flags.DEFINE_integer("pairs", 25, "Timings of each.")
 _STEPS = flags.DEFINE_integer("steps", 20, "Steps of a timing.")
 _BATCH = flags.DEFINE_integer("batch", 2, "Clips of a step; sets how long it takes.")
 
-_ELSEWHERE = flags.DEFINE_float("elsewhere_ms", 0.0, "Time of a step that takes no core.")
+_ELSEWHERE = flags.DEFINE_float("elsewhere_ms", 0.0, "Time of a step that takes one core.")
 
 
 def settings() -> configs.TrainConfig:
@@ -65,17 +66,29 @@ def settings() -> configs.TrainConfig:
   return configs.load(tiny, [*overrides, "data.kind=latents", f"data.path={folder}"])
 
 
-@jax.jit
-def waiting(state: Any, metrics: Any) -> Any:
-  """Stands in for a step: the same results, after a while in which no core is busy."""
+@functools.partial(jax.jit, static_argnums=2)
+def elsewhere(state: Any, metrics: Any, rounds: int) -> Any:
+  """Stands in for a step: the same results, after products so small that one core computes them.
 
-  def wait(step: np.ndarray) -> np.ndarray:
-    time.sleep(_ELSEWHERE.value / 1e3)
-    return step
+  It runs behind its dispatch, as on a device apart; a call of Python in it would not.
+  """
+  start = jnp.arange(4096.0).reshape(64, 64) / 4096 + state.step.astype(jnp.float32)
+  done = jax.lax.fori_loop(0, rounds, lambda _, x: jnp.tanh(x @ x), start)
+  nothing = 0.0 * done.max()
+  state = dataclasses.replace(state, step=state.step + nothing.astype(jnp.int32))
+  return state, jax.tree.map(lambda value: value + nothing.astype(value.dtype), metrics)
 
-  step = jax.pure_callback(wait, state.step, state.step)
-  state = dataclasses.replace(state, step=step)  # so that one waits for the one before
-  return state, jax.tree.map(lambda value: value + (step * 0).astype(value.dtype), metrics)
+
+def rounds_for(seconds: float, state: Any, metrics: Any) -> int:
+  """How many rounds of `elsewhere` take so long here."""
+  rounds = 1000
+  jax.block_until_ready(elsewhere(state, metrics, rounds))
+  took = []
+  for _ in range(5):
+    began = time.perf_counter()
+    jax.block_until_ready(elsewhere(state, metrics, rounds))
+    took.append(time.perf_counter() - began)
+  return round(rounds * seconds / statistics.median(took))
 
 
 class Pairs:
@@ -85,7 +98,7 @@ class Pairs:
     mesh = meshes.make_mesh(config.mesh)
     self.loop: list[float] = []  # seconds of a step
     self.bare: list[float] = []
-    self._calls, self._began = 0, 0.0
+    self._calls, self._began, self._rounds = 0, 0.0, 0
     self._metrics: Any = None
     with jax.set_mesh(mesh):
       described = program.make(config, mesh)
@@ -107,7 +120,12 @@ class Pairs:
       self._state, self._metrics = step.call(self._state, self._frozen, self._batch)
     if _ELSEWHERE.value:
       metrics = self._metrics
-      step = compiling.CompiledStep(lambda state, _, __: waiting(state, metrics), step.model_flops)
+      if not self._rounds:
+        self._rounds = rounds_for(_ELSEWHERE.value / 1e3, self._state, metrics)
+      rounds = self._rounds
+      step = compiling.CompiledStep(
+        lambda state, _, __: elsewhere(state, metrics, rounds), step.model_flops
+      )
 
     def call(state: Any, frozen: Any, batch: Any) -> Any:
       if self._calls % _STEPS.value == 0:
