@@ -157,6 +157,7 @@ def test_an_export_keeps_what_the_model_has_learned_for_frames_not_given(between
   np.testing.assert_allclose(*clips, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("flags", "message"),
   [
@@ -196,6 +197,7 @@ def orbits(tmp_path_factory):
   return drawn_model(tmp_path_factory.mktemp("orbits"), MULTI_VIEW)
 
 
+@pytest.mark.slow
 def test_an_orbit_is_made_as_the_guide_says(orbits, frames, tmp_path, repo_root, monkeypatch):
   monkeypatch.syspath_prepend(str(repo_root / "tests" / "repo"))
   monkeypatch.chdir(tmp_path)

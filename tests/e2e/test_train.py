@@ -149,6 +149,7 @@ def test_eight_devices_train_as_one_does(job, tmp_path):
   np.testing.assert_allclose(one[-1]["loss"], eight[-1]["loss"], rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   ("flags", "code", "message"),
   [
@@ -183,6 +184,7 @@ def test_changed_data_are_refused_on_resume(job, tmp_path):
   assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_full_disk_ends_with_its_own_code(job, tmp_path):
   mounted = subprocess.run(
     ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(tmp_path)], capture_output=True

@@ -39,7 +39,7 @@ ARGUMENTS = (
   "--config.model.overrides.num_attention_heads=(4,)",
   "--heartbeat_timeout=20",
 )
-ENDS_WITHIN = 600.0  # seconds, whatever happens to a run
+ENDS_WITHIN = 300.0  # seconds, whatever happens to a run
 
 _started: "list[Run]" = []
 

@@ -31,9 +31,10 @@ def random_weights(net):
   ("vae_config", "vae_class"),
   [
     (vae.PRESETS["tiny"], "AutoencoderKL"),
-    (
+    pytest.param(
       vae.VAEConfig(block_out_channels=(32, 32), use_post_quant_conv=False),
       "AutoencoderKLTemporalDecoder",
+      marks=pytest.mark.slow,
     ),
   ],
   ids=["image autoencoder", "temporal decoder"],
