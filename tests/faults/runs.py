@@ -31,6 +31,8 @@ ARGUMENTS = (
   f"--config.total_samples={STEPS * BATCH}",
   "--config.log_every_steps=1",
   f"--config.checkpoint.every_steps={EVERY}",
+  "--config.data.height=16",
+  "--config.data.width=24",
   # One level, just wide enough that something is stored in parts: it is compiled often.
   "--config.model.overrides.block_out_channels=(96,)",
   "--config.model.overrides.attention=(False,)",

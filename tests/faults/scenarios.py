@@ -131,7 +131,8 @@ def preempt(case: Case) -> str:
   """
   processes, service = case.processes(1, 2, 2, 4), case.rng.choice(["true", "false"])
   env = {"JAX_ENABLE_PREEMPTION_SERVICE": service}
-  run = runs.start(case.workdir, processes, faults=PACE, env=env)
+  grace = "--config.deadlines.grace=250"  # nothing interrupts the compiler
+  run = runs.start(case.workdir, processes, grace, faults=PACE, env=env)
   _at_a_moment(case, run, case.rng.choice(["compile", "step", "save"]))
   told = case.rng.choice([run.processes, [case.rng.choice(run.processes)]])
   for process in told:
