@@ -17,8 +17,8 @@ def main(directory: str, action: str, process: int, processes: int, port: int) -
       f"127.0.0.1:{port}",
       processes,
       process,
-      initialization_timeout=60,
-      shutdown_timeout_seconds=30,
+      initialization_timeout=240,
+      shutdown_timeout_seconds=60,
     )
   from jax.sharding import NamedSharding
   from jax.sharding import PartitionSpec as P
