@@ -6,6 +6,7 @@ run does not decode again what it has seen, nor does a run with other selection 
 
 import base64
 import dataclasses
+import math
 from typing import Any
 
 import av.error
@@ -66,7 +67,8 @@ def analyse(folder: Any, source: str, cache: Any, config: config_lib.CurateConfi
         return _rejected(source, "ingest", "the file is empty")
       sha256 = storage.sha256(local)
       key = config_lib.fingerprint(
-        VERSION, source, sha256, config.ingest, config.cut, config.encode.max_fps
+        *(VERSION, source, sha256, config.ingest, config.cut),
+        *(config.encode.max_fps, config.encode.copy),
       )
       remembered = storage.Path(cache) / f"{key}.json"
       if remembered.exists():
@@ -102,7 +104,9 @@ def _analyse_local(
     reject = tables.Reject(source, "cut", reason, found.num_frames, found.frames_expected)
   rows, hashes = [], {}
   if reject is None or config.ingest.keep_intact_part:
+    copies = config.encode.copy and found.copyable
     for shot in cut.find_shots(found, config.cut):
+      shot = cut.snapped(shot, found) if copies else shot
       row = _clip(shot, found, source, sha256, config)
       rows.append(row)
       hashes[row.clip_id] = _hash(found.tiny[row.start_frame : row.end_frame])
@@ -130,7 +134,8 @@ def _clip(
   damaged = sum(shot.clip_start <= i < shot.clip_end for i in found.damaged)
   if damaged:
     scores["damaged_frames"] = float(damaged)
-  stored_s = encode.thinned(found.times_s[shot.clip_start : shot.clip_end], config.encode.max_fps)
+  max_fps = math.inf if config.encode.copy and found.copyable else config.encode.max_fps
+  stored_s = encode.thinned(found.times_s[shot.clip_start : shot.clip_end], max_fps)
   return tables.Clip(
     clip_id=tables.clip_id(source, sha256, shot.clip_start, shot.clip_end),
     source=source,

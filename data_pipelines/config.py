@@ -71,6 +71,9 @@ class SelectConfig:
 class EncodeConfig:
   """How clips are stored."""
 
+  # As they are in the source, from key frame to key frame, where an mp4 can hold them: all below is
+  # then for the others only.
+  copy: bool = False
   short_side: int = 256
   max_fps: float = 30.0
   crf: int = 20

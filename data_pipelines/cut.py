@@ -85,6 +85,20 @@ def find_shots(found: signals.Signals, config: config_lib.CutConfig) -> list[Sho
   return shots
 
 
+def snapped(shot: Shot, found: signals.Signals) -> Shot:
+  """The shot with the part to store moved inwards to key frames, empty where it has not two.
+
+  The end of the file counts as one. A cut is never crossed (SVD, appendix C).
+  """
+  starts = [frame for frame in found.key_frames if frame >= shot.clip_start]
+  start = min(starts, default=shot.clip_end)
+  ends = [frame for frame in (*found.key_frames, found.num_frames) if frame <= shot.clip_end]
+  end = max(ends, default=start)
+  if end <= start:
+    start = end = min(start, shot.clip_end)
+  return dataclasses.replace(shot, clip_start=start, clip_end=end)
+
+
 def hard_cuts(found: signals.Signals, config: config_lib.CutConfig) -> list[int]:
   """First frames of shots after hard cuts."""
   return [

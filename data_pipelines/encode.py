@@ -6,12 +6,13 @@ Legend: T frames, H W pixels, C channels.
 """
 
 from collections.abc import Iterator, Sequence
+import dataclasses
 import math
 
 import numpy as np
 
 from data_pipelines import config as config_lib
-from data_pipelines import tables
+from data_pipelines import stream_copy, tables
 from vidjax.data import mp4, schema, video
 
 _TOLERANCE_S = 2e-3  # Matroska and WebM round their time stamps to milliseconds.
@@ -52,6 +53,26 @@ def stored_size(width: int, height: int, short_side: int) -> tuple[int, int]:
   """Size of the stored clip: shorter side scaled down to `short_side` (never up), both even."""
   scale = min(1.0, short_side / min(width, height))
   return max(2, 2 * round(width * scale / 2)), max(2, 2 * round(height * scale / 2))
+
+
+def store_source(
+  path: str, rows: Sequence[tables.Clip], config: config_lib.EncodeConfig
+) -> Iterator[tuple[tables.Clip, bytes]]:
+  """Clips of one local source as mp4: copied where the config says so and they can be, or encoded.
+
+  Arguments and order as of `encode_source`, but that encoded clips come after copied ones.
+  """
+  if not config.copy:
+    yield from encode_source(path, rows, config)
+    return
+  left = []
+  for row, data in stream_copy.copy_source(path, rows):
+    if data is None:
+      left.append(row)
+    else:
+      yield row, data
+  if left:  # at their own rate, which their rows give
+    yield from encode_source(path, left, dataclasses.replace(config, max_fps=math.inf))
 
 
 def encode_source(
@@ -95,17 +116,17 @@ def encode_source(
       )
 
 
-def to_record(row: tables.Clip, data: bytes, config: config_lib.EncodeConfig) -> schema.ClipRecord:
+def to_record(row: tables.Clip, data: bytes) -> schema.ClipRecord:
   """The training record of a clip and its mp4."""
-  width, height = stored_size(row.width, row.height, config.short_side)
+  info = video.probe(data)
   return schema.ClipRecord(
     clip_id=row.clip_id,
     source=row.source,
     video=data,
-    num_frames=video.probe(data).num_frames,
+    num_frames=info.num_frames,
     fps=row.fps,
-    width=width,
-    height=height,
+    width=info.width,
+    height=info.height,
     start_time_s=row.start_time_s,
     end_time_s=row.end_time_s,
     motion_score=math.nan if row.motion_score is None else row.motion_score,

@@ -204,9 +204,9 @@ def _encode_source(
       todo[row.clip_id] = (row, path)
   if todo:
     with storage.local_copy(storage.Path(paths.videos) / source) as local:
-      for row, data in encode.encode_source(local, [r for r, _ in todo.values()], config.encode):
+      for row, data in encode.store_source(local, [r for r, _ in todo.values()], config.encode):
         path = todo[row.clip_id][1]
-        record = encode.to_record(row, data, config.encode)
+        record = encode.to_record(row, data)
         storage.write_bytes(path, schema.serialize_record(record))
         yield row, _stored(row, path)
   progress.step("encode", source)

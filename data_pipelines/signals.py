@@ -8,6 +8,7 @@ Legend: T frames, H W pixels, C channels (RGB).
 
 from collections.abc import Callable
 import dataclasses
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,6 +19,8 @@ from vidjax.data import video
 SMALL_SIDE = 64  # shorter side of the frames that cuts are judged on
 TINY_SIDE = 16  # and of those that are kept for dissolves, flow and hashes (SVD, appendix C)
 _MAX_STRIP = 48
+_MP4_CODECS = ("h264", "hevc", "libdav1d", "av1", "vp9", "libvpx-vp9", "mpeg4")
+_UNTIMED = ("avi", "h264", "hevc", "m4v")  # their packets have numbers, or nothing
 # Below this mean change a frame is never a cut, so the costlier comparisons are skipped.
 _CANDIDATE_DIFFERENCE = 4.0
 
@@ -54,6 +57,8 @@ class Signals:
     height: Displayed height.
     rotation: Degrees, as the container states it.
     fps: Frame rate that the container announces.
+    key_frames: Frames at which decoding can begin.
+    copyable: Whether the packets can be stored as they are, see `copyable`.
     damaged: Frames that the decoder had to make up in part.
     errors: What the decoder complained about.
     frames_expected: What the container announces.
@@ -70,6 +75,8 @@ class Signals:
   height: int
   rotation: int
   fps: float
+  key_frames: list[int]
+  copyable: bool
   damaged: list[int]
   errors: list[str]
   frames_expected: int | None
@@ -94,7 +101,7 @@ def read_signals(path: str, on_frame: Callable[[int, int | None], None] | None =
   times_s, difference, detail, tiny, strip = [], [], [], [], []
   jumps: dict[int, Jump] = {}
   previous = None
-  damaged = []
+  damaged, key_frames = [], []
   strip_step = 1
   width = height = rotation = 0
   with video.FrameReader(path) as reader:
@@ -110,6 +117,8 @@ def read_signals(path: str, on_frame: Callable[[int, int | None], None] | None =
         change = float(cv2.absdiff(small_HWC, previous).mean())
         if change >= _CANDIDATE_DIFFERENCE:
           jumps[frame.index] = _compare(previous, small_HWC)
+      if frame.picture.key_frame:
+        key_frames.append(frame.index)
       if frame.picture.is_corrupt:
         damaged.append(frame.index)
       times_s.append(frame.time_s)
@@ -126,6 +135,7 @@ def read_signals(path: str, on_frame: Callable[[int, int | None], None] | None =
       if on_frame and frame.index % 50 == 0:
         on_frame(frame.index, expected)
     errors = reader.errors + ingest.missing_part(reader, path)
+    can_copy = copyable(reader.container, reader.stream)
     fps = video.announced_fps(reader.stream)
     end_s = reader.end_of_last_s
   return Signals(
@@ -140,10 +150,17 @@ def read_signals(path: str, on_frame: Callable[[int, int | None], None] | None =
     height=height,
     rotation=rotation,
     fps=fps,
+    key_frames=key_frames,
+    copyable=can_copy,
     damaged=damaged,
     errors=errors,
     frames_expected=expected,
   )
+
+
+def copyable(container: Any, stream: Any) -> bool:
+  """Whether an mp4 can hold the packets of a stream, and they say when they are shown."""
+  return stream.codec_context.name in _MP4_CODECS and container.format.name not in _UNTIMED
 
 
 def _scaled(width: int, height: int, side: int) -> tuple[int, int]:

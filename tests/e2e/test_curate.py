@@ -258,6 +258,23 @@ def test_intact_parts_are_kept_by_option(repo_root, videos, tmp_path):
 
 
 @pytest.mark.slow
+def test_clips_are_copied_by_option(repo_root, videos, tmp_path):
+  out = tmp_path / "clips"
+  flags = [*FLAGS, "--config.encode.copy=True", "--config.encode.short_side=32"]
+  code, text = run(repo_root, f"--videos={videos}", f"--out={out}", *flags)
+  assert code == 0, text
+  kept = {row["clip_id"]: row for row in rows(out) if row["kept"]}
+  records = [schema.parse_record(d) for data in payloads(out).values() for d in data]
+  assert {record.clip_id for record in records} == set(kept)
+  codecs = {r.source: (video.probe(r.video).codec, min(r.width, r.height)) for r in records}
+  assert codecs.pop("tall.mov") == ("h264", 72)
+  codecs.pop("deep/er/pan.mkv", None)  # or its copy is kept
+  assert set(codecs.values()) == {("h264", 32)}, "encoded: VP8 and AVI fit no mp4"
+  walk = [row for row in rows(out) if row["source"] == "walk.mp4"]
+  assert all("too_short" in row["drop_reasons"] for row in walk), "no key frames but the first"
+
+
+@pytest.mark.slow
 def test_videos_and_results_in_an_object_store(repo_root, curated, videos, tmp_path):
   with object_store.serve() as store, store.environment():
     storage.publish(videos, "gs://raw/videos")
