@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from data_pipelines import config as config_lib
-from data_pipelines import cut, encode, flow, ingest, signals, tables
+from data_pipelines import cut, encode, flow, ingest, manifest, signals, tables
 from vidjax import errors, storage
 from vidjax.data import video
 
@@ -48,7 +48,13 @@ class Analysis:
   curve: tuple[float, ...] = ()
 
 
-def analyse(folder: Any, source: str, cache: Any, config: config_lib.CurateConfig) -> Analysis:
+def analyse(
+  folder: Any,
+  source: str,
+  cache: Any,
+  config: config_lib.CurateConfig,
+  known: manifest.Known | None = None,
+) -> Analysis:
   """Analyses one file; a file that cannot be read never raises.
 
   Args:
@@ -56,6 +62,7 @@ def analyse(folder: Any, source: str, cache: Any, config: config_lib.CurateConfi
     source: Path of the file in it.
     cache: Folder for remembered results.
     config: Thresholds.
+    known: What a list says of the file; captions beside it go first.
 
   Raises:
     OSError: only of this machine: no space left, too many open files.
@@ -80,10 +87,13 @@ def analyse(folder: Any, source: str, cache: Any, config: config_lib.CurateConfi
     if errors.is_no_space(error) or not isinstance(error, FileNotFoundError | PermissionError):
       raise
     return _rejected(source, "ingest", f"{type(error).__name__}: {error.strerror or error}")
-  captions = ingest.sidecar_captions(folder, source)
-  return dataclasses.replace(
-    analysis, clips=tuple(dataclasses.replace(c, captions=captions) for c in analysis.clips)
+  known = known or manifest.Known()
+  captions = {**known.captions, **ingest.sidecar_captions(folder, source)}
+  clips = tuple(
+    dataclasses.replace(c, captions=captions, scores={**known.scores, **c.scores})
+    for c in analysis.clips
   )
+  return dataclasses.replace(analysis, clips=clips)
 
 
 def _analyse_local(

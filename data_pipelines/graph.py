@@ -12,13 +12,24 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsSingleton, PValue
 
-from data_pipelines import analyse, encode, ingest, progress, report, select, shard, tables
+from data_pipelines import (
+  analyse,
+  encode,
+  ingest,
+  manifest,
+  progress,
+  report,
+  select,
+  shard,
+  tables,
+)
 from data_pipelines import config as config_lib
 from vidjax import errors, storage
 from vidjax.data import schema
 
 # Sources shown in the report; the tables have all.
 _REPORT_SOURCES = 200
+_UNKNOWN = manifest.Known()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +61,7 @@ def build(
   """Adds the whole curation to a pipeline."""
   analyses = (
     root
-    | "sources" >> beam.Create(list(listing.media))
+    | "sources" >> beam.Create([(s, listing.known.get(s, _UNKNOWN)) for s in listing.media])
     | "spread" >> beam.Reshuffle()
     | "analyse" >> beam.Map(_analyse, paths, config)
   )
@@ -81,8 +92,11 @@ def build(
   )
 
 
-def _analyse(source: str, paths: Paths, config: config_lib.CurateConfig) -> analyse.Analysis:
-  analysis = analyse.analyse(paths.videos, source, paths.analyses, config)
+def _analyse(
+  listed: tuple[str, manifest.Known], paths: Paths, config: config_lib.CurateConfig
+) -> analyse.Analysis:
+  source, known = listed
+  analysis = analyse.analyse(paths.videos, source, paths.analyses, config, known)
   if analysis.reject:
     progress.step("analyse", f"{source}: rejected, {analysis.reject.error}")
   else:

@@ -1,11 +1,13 @@
-"""Finds media files below a folder, reads captions beside them, tells whole files from broken."""
+"""Finds media files and the captions beside them, and tells whole files from broken ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import os
 import re
 from typing import Any
+import zlib
 
+from data_pipelines import manifest
 from vidjax import storage
 from vidjax.data import video
 from vidjax.data.sources import sidecar
@@ -21,19 +23,73 @@ _HEADER_BYTES = 400
 
 @dataclasses.dataclass(frozen=True)
 class Listing:
-  """What is in a folder.
+  """What is in a folder, of what was asked for.
 
   Attributes:
+    root: The folder.
     media: Paths of video and sound files relative to the folder, with "/" between, sorted.
     images: Number of still images, which are not this pipeline's business.
     others: Number of other files (side-cars, notes).
     signature: Of names, sizes and dates: equal for an untouched folder.
+    known: What a list of files says of them, by path; empty without one.
   """
 
+  root: str
   media: tuple[str, ...]
   images: int
   others: int
   signature: tuple[tuple[str, int, int], ...]
+  known: Mapping[str, manifest.Known] = dataclasses.field(default_factory=dict)
+
+
+def find(videos: str, skip: Sequence[Any] = ()) -> Listing:
+  """What `--videos` means: a folder, a pattern such as `DIR/**/*.mp4`, or a list of files.
+
+  Args:
+    videos: Local or remote. In a pattern `*` and `?` stand for parts of a name, `**/` for folders.
+    skip: Folders to leave out.
+
+  Raises:
+    FileNotFoundError, NotADirectoryError: as `list_media`.
+    DataError: as `manifest.read`.
+  """
+  if manifest.is_manifest(videos) and not storage.Path(videos).is_dir():
+    return _listed(videos)
+  folder, pattern = _split_pattern(videos)
+  if not pattern or storage.Path(videos).is_dir():
+    return list_media(videos, skip)
+  found = list_media(folder, skip)
+  matches = re.compile(_translated(pattern)).fullmatch
+  wanted = tuple(name for name in found.media if matches(name))
+  return dataclasses.replace(found, media=wanted, signature=(*found.signature, (pattern, 0, 0)))
+
+
+def _listed(path: str) -> Listing:
+  if not storage.Path(path).exists():
+    raise FileNotFoundError(f"--videos={path}: there is no such list")
+  known = manifest.read(path)
+  root = storage.Path(path).parent
+  signature = [(os.path.basename(path), 0, zlib.crc32(storage.read_bytes(path)))]
+  for name in known:
+    file = root / name
+    stat = file.stat() if file.exists() else None
+    mtime = int(((stat and stat.mtime) or 0) * 1000)
+    signature.append((name, int(stat.length) if stat else -1, mtime))
+  return Listing(os.fspath(root), tuple(sorted(known)), 0, 0, tuple(signature), known)
+
+
+def _split_pattern(videos: str) -> tuple[str, str]:
+  """The folder in front of the first name with a wildcard, and the pattern from there on."""
+  parts = videos.split("/")
+  first = next((i for i, part in enumerate(parts) if re.search(r"[*?]", part)), len(parts))
+  return "/".join(parts[:first]) or ("/" if first else "."), "/".join(parts[first:])
+
+
+def _translated(pattern: str) -> str:
+  """A pattern as a regular expression for a whole relative path."""
+  pieces = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
+  meanings = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+  return "".join(meanings.get(piece, re.escape(piece)) for piece in pieces)
 
 
 def list_media(folder: Any, skip: Sequence[Any] = ()) -> Listing:
@@ -65,7 +121,7 @@ def list_media(folder: Any, skip: Sequence[Any] = ()) -> Listing:
     if kind != "image":
       stat = path.stat()
       signature.append((name, int(stat.length), int((stat.mtime or 0) * 1000)))
-  return Listing(tuple(media), images, others, tuple(signature))
+  return Listing(os.fspath(root), tuple(media), images, others, tuple(signature))
 
 
 def sidecar_captions(folder: Any, source: str) -> dict[str, str]:

@@ -2,6 +2,9 @@
 
   vidjax curate --videos=DIR --out=DIR [--config=FILE.py[:variant]] [--config.select.min_seconds=2]
       [--runner=DataflowRunner ...]
+  vidjax curate --videos=LIST.csv --out=DIR
+
+Videos are a folder, a pattern (`DIR/**/*.mp4`), or a list of files (`data_pipelines.manifest`).
 
 Writes `clips.parquet` (every shot, kept or not, and why), `rejects.parquet` (files that gave none),
 `shards/` (ArrayRecord in TFDS layout, splits `train` and `holdout`) and `report.html`. Flags that
@@ -29,7 +32,9 @@ from vidjax import command, errors, storage
 from vidjax.data import schema
 from vidjax.data.sources import shards
 
-_VIDEOS = flags.DEFINE_string("videos", None, "Folder of videos, searched at any depth.")
+_VIDEOS = flags.DEFINE_string(
+  "videos", None, "Folder, searched at any depth; DIR/**/*.mp4; or a list."
+)
 _OUT = flags.DEFINE_string("out", None, "Folder for the results; may be gs:// or s3://.")
 _CONFIG = flags.DEFINE_string(
   "config", None, "Config file, FILE.py[:variant]; without it the defaults of pretraining."
@@ -40,10 +45,10 @@ _DONE = ".curated.json"
 def curate(
   videos: str, out: str, config: config_lib.CurateConfig, beam_flags: list[str] | None = None
 ) -> dict[str, Any]:
-  """Curates a folder of videos.
+  """Curates videos.
 
   Args:
-    videos: Folder of videos.
+    videos: Folder, pattern or list, see `ingest.find`.
     out: Folder for the results.
     config: Thresholds.
     beam_flags: Flags for Apache Beam, such as ["--runner=DataflowRunner"].
@@ -56,7 +61,7 @@ def curate(
     errors.DataError: no clip was kept; the tables and the report are written all the same.
     errors.NoSpaceError: the disk is full.
   """
-  listing = ingest.list_media(videos, skip=[out])
+  listing = ingest.find(videos, skip=[out])
   if not listing.media:
     raise ValueError(
       f"--videos={videos}: no video found, only {listing.images} images and {listing.others} other "
@@ -67,7 +72,7 @@ def curate(
   summary = _finished(done, key)
   if summary is None:
     _sweep(out)
-    _run(listing, videos, out, config, beam_flags or [])
+    _run(listing, out, config, beam_flags or [])
     summary = _summary(listing, out)
     storage.write_json(done, {"key": key, "summary": summary})
   else:
@@ -84,7 +89,6 @@ def curate(
 
 def _run(
   listing: ingest.Listing,
-  videos: str,
   out: str,
   config: config_lib.CurateConfig,
   beam_flags: list[str],
@@ -111,7 +115,7 @@ def _run(
     if direct.direct_running_mode == "in_memory" and direct.direct_num_workers == 1:
       direct.direct_running_mode = "multi_threading"
       direct.direct_num_workers = min(os.cpu_count() or 1, len(listing.media))
-  paths = graph.Paths(videos.rstrip("/"), out.rstrip("/"))
+  paths = graph.Paths(listing.root.rstrip("/"), out.rstrip("/"))
   pipeline = beam.Pipeline(runner=runner, options=options)
   graph.build(pipeline, listing, paths, config)
   try:

@@ -258,6 +258,25 @@ def test_intact_parts_are_kept_by_option(repo_root, videos, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_list_of_videos(repo_root, videos, tmp_path):
+  lines = ["file_name,text,views", "walk.mp4,a listed walk,7", "tall.mov,a tall one,8", "no.mp4,,"]
+  (videos / "list.csv").write_text("\n".join(lines))
+  out = tmp_path / "clips"
+  try:
+    code, text = run(repo_root, f"--videos={videos}/list.csv", f"--out={out}", *FLAGS)
+  finally:
+    (videos / "list.csv").unlink()
+  assert code == 0, text
+  found = {row["source"]: row for row in rows(out)}
+  assert set(found) == {"walk.mp4", "tall.mov"}
+  assert dict(found["walk.mp4"]["captions"]).keys() == {"text", "sidecar"}
+  assert dict(found["tall.mov"]["captions"]) == {"text": "a tall one"}
+  assert dict(found["tall.mov"]["scores"])["views"] == 8.0
+  (reject,) = parquet.read_table(out / "rejects.parquet").to_pylist()
+  assert (reject["source"], reject["stage"]) == ("no.mp4", "ingest")
+
+
+@pytest.mark.slow
 def test_clips_are_copied_by_option(repo_root, videos, tmp_path):
   out = tmp_path / "clips"
   flags = [*FLAGS, "--config.encode.copy=True", "--config.encode.short_side=32"]

@@ -28,6 +28,31 @@ def test_an_output_folder_inside_is_left_out(tmp_path):
   assert ingest.list_media(tmp_path, skip=[tmp_path / "out"]).media == ("in.mp4",)
 
 
+@pytest.mark.parametrize(
+  ("pattern", "expected"),
+  [
+    ("*.mp4", ["a.mp4"]),
+    ("**/*.mp4", ["a.mp4", "b/c.mp4", "b/d/e.mp4"]),
+    ("b/**", ["b/c.mp4", "b/c2.webm", "b/d/e.mp4"]),
+    ("b/c?.*", ["b/c2.webm"]),
+    ("*/d/*.mp4", ["b/d/e.mp4"]),
+  ],
+)
+def test_patterns(tmp_path, pattern, expected):
+  for name in ("a.mp4", "b/c.mp4", "b/c2.webm", "b/d/e.mp4", "b/x.txt"):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).touch()
+  found = ingest.find(f"{tmp_path}/{pattern}")
+  assert [f"{found.root}/{name}" for name in found.media] == [f"{tmp_path}/{n}" for n in expected]
+  assert found.signature != ingest.find(str(tmp_path)).signature
+
+
+def test_a_folder_may_be_called_like_a_pattern(tmp_path):
+  (tmp_path / "what?").mkdir()
+  (tmp_path / "what?" / "a.mp4").touch()
+  assert ingest.find(f"{tmp_path}/what?").media == ("a.mp4",)
+
+
 def test_the_signature_follows_the_files(tmp_path):
   path = media.write(tmp_path / "in.mp4", media.shot(1, 3))
   before = ingest.list_media(tmp_path).signature

@@ -45,7 +45,7 @@ def units(
   kinds = {media.suffix(name) for name in tables}
   if len(tables) > 1 and kinds != {".parquet"}:
     raise errors.DataError(f"{folder} has several tables: {', '.join(tables)}; keep one of them")
-  rows = [row for name in tables for row in _read(folder / name)]
+  rows = [row for name in tables for row in read(folder / name)]
   label = str(folder / tables[0])
   if not rows:
     raise errors.DataError(f"{label} has no rows")
@@ -92,7 +92,12 @@ def _texts(value: Any) -> list[str]:
   return [text] if text else []
 
 
-def _read(file: Any) -> list[dict[str, Any]]:
+def read(file: Any) -> list[dict[str, Any]]:
+  """Rows of a table in CSV, JSON lines or Parquet.
+
+  Raises:
+    DataError: it cannot be read; names file and line.
+  """
   suffix = media.suffix(file.name)
   content = storage.read_bytes(file)
   if suffix == ".parquet":
