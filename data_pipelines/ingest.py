@@ -69,7 +69,7 @@ def _listed(path: str) -> Listing:
     raise FileNotFoundError(f"--videos={path}: there is no such list")
   known = manifest.read(path)
   root = storage.Path(path).parent
-  signature = [(os.path.basename(path), 0, zlib.crc32(storage.read_bytes(path)))]
+  signature = [(storage.Path(path).name, 0, zlib.crc32(storage.read_bytes(path)))]
   for name in known:
     file = root / name
     stat = file.stat() if file.exists() else None

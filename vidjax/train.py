@@ -211,6 +211,7 @@ def _train_on_mesh(
           batch = next(feed)
         waited = time.perf_counter() - fetched
         compiled_step = compiled.of(batch.arrays)
+        watchdog.dispatch()
         with jax.profiler.StepTraceAnnotation("step", step_num=step + 1):
           state, metrics = compiled_step.call(state, frozen, batch.arrays)
         notes = batch.notes | {"damaged_checkpoints": checkpointer.damaged_saves}

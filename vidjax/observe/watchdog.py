@@ -63,7 +63,7 @@ class Watchdog:
     self._deadlines, self._root, self._attempt = deadlines, root, attempt
     self._now: tuple[str, float] = ("init", time.monotonic())  # phase, and since when
     self.last_words: Callable[[str], None] = lambda _: None
-    self._step = 0
+    self._step, self._dispatched = 0, False
     self._closed = threading.Event()
     shortest = min((s for s in vars(deadlines).values() if s), default=_TICK)
     self._tick = min(_TICK, shortest / 4)
@@ -94,8 +94,12 @@ class Watchdog:
 
   def beat(self, step: int) -> None:
     """Says that `step` was begun: its deadline starts."""
-    self._step = step
+    self._step, self._dispatched = step, False
     self._now = (self._now[0], time.monotonic())
+
+  def dispatch(self) -> None:
+    """Says that the step has its batch and goes to the devices; there it may wait for others."""
+    self._dispatched = True
 
   def _run(self) -> None:
     looked, said = time.monotonic(), 0.0
@@ -124,7 +128,8 @@ class Watchdog:
   def _state(self, now: float) -> str:
     phase, since = self._now
     host = socket.gethostname()
-    return json.dumps([self._step, phase, round(now - since, 1), host, round(now, 1)])
+    place = [self._step, self._dispatched]
+    return json.dumps([place, phase, round(now - since, 1), host, round(now, 1)])
 
   def _end(self, what: str, *, first: bool = True) -> None:
     """Writes what there is to know, lets the others do so, and leaves."""
@@ -156,15 +161,20 @@ class Watchdog:
       return ""
     time.sleep(2.5 * self._say_every)
     after = coordination.told("alive")
-    silent = [i for i in before if i != str(jax.process_index()) and before[i] == after.get(i)]
+    speaking = {
+      str(jax.process_index()),
+      *coordination.told("hang"),
+    }  # these write a report as well
+    silent = [i for i in before if i not in speaking and before[i] == after.get(i)]
     rows = {i: json.loads(text) for i, text in after.items()}
     lines = []
     lowest = min(row[0] for row in rows.values())
-    for i, (step, phase, seconds, host, _) in sorted(rows.items(), key=lambda item: int(item[0])):
+    for i, (place, phase, seconds, host, _) in sorted(rows.items(), key=lambda item: int(item[0])):
       remark = "  <- SILENT: stopped or dead" if i in silent else ""
-      if not remark and step == lowest < max(row[0] for row in rows.values()):
+      if not remark and place == lowest < max(row[0] for row in rows.values()):
         remark = "  <- BEHIND the others"
-      lines.append(f"  process {i} on {host}: step {step}, {seconds:g} s in {phase}{remark}\n")
+      step = f"step {place[0]}{'' if place[1] else ', not dispatched'}"
+      lines.append(f"  process {i} on {host}: {step}, {seconds:g} s in {phase}{remark}\n")
     return "".join(lines)
 
 
