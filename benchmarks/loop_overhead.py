@@ -81,14 +81,14 @@ def elsewhere(state: Any, metrics: Any, rounds: int) -> Any:
 
 def rounds_for(seconds: float, state: Any, metrics: Any) -> int:
   """How many rounds of `elsewhere` take so long here."""
-  rounds = 1000
+  rounds = 5000
   jax.block_until_ready(elsewhere(state, metrics, rounds))
   took = []
-  for _ in range(5):
+  for _ in range(9):
     began = time.perf_counter()
     jax.block_until_ready(elsewhere(state, metrics, rounds))
     took.append(time.perf_counter() - began)
-  return round(rounds * seconds / statistics.median(took))
+  return round(rounds * seconds / min(took))
 
 
 class Pairs:

@@ -38,7 +38,7 @@ class _OnTheWay:
     if reporter is None or not (report.failed or report.duration >= LONG):
       return
     now = (time.monotonic() - _BEGAN) / 60
-    reporter.ensure_newline()
+    reporter.line("")
     reporter.line(f"{now:.1f} min: {report.nodeid} {report.when} took {report.duration:.0f} s")
     if report.failed:
       reporter.line(report.longreprtext)

@@ -32,7 +32,7 @@ def test_the_page_is_whole_and_escapes_what_users_write(tmp_path):
   (tmp_path / "<b>v&.txt").write_text("A <script>caption</script>")
   found = analyse.analyse(tmp_path, path.name, tmp_path / "cache", config.CurateConfig())
   kept = [dataclasses.replace(clip, kept=True) for clip in found.clips]
-  listing = ingest.Listing((path.name,), 1, 1, ())
+  listing = ingest.Listing("videos", (path.name,), 1, 1, ())
   page = report.render(kept, [], [found], listing, config.CurateConfig())
   parser = _Parser()
   parser.feed(page)
@@ -50,7 +50,7 @@ def test_the_curve_peaks_where_the_cut_is(tmp_path):
 
 
 def test_an_empty_result_has_a_page_too():
-  listing = ingest.Listing(("a.mp4",), 0, 0, ())
+  listing = ingest.Listing("videos", ("a.mp4",), 0, 0, ())
   assert "0</b>clips kept" in report.render([], [], [], listing, config.CurateConfig())
 
 
