@@ -26,7 +26,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
 
 _VIDEOS = flags.DEFINE_integer("videos", 120, "How many are made.")
 _SHOTS = flags.DEFINE_integer("shots", 25, "In each of them.")
-_FIRST = flags.DEFINE_integer("first_seed", 0, "Of the videos; tests have 0 to 999.")
+_FIRST = flags.DEFINE_integer("first_seed", 0, "Of the first video.")
 _PEERS = flags.DEFINE_bool("peers", False, "Also PySceneDetect's detectors.")
 
 TOLERANCE = 2  # frames

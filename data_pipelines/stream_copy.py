@@ -1,8 +1,7 @@
 """Clips as they are in the source, from key frame to key frame: nothing is encoded anew.
 
-It costs a hundredth of encoding and keeps size and quality of the source, and its long distances
-between key frames. Cuts were moved to key frames that do not cross them (`cut.snapped`; SVD,
-appendix C).
+Size and quality are the source's, and so are long distances between key frames, which training has
+to decode. Cuts were moved to key frames that do not cross them (`cut.snapped`; SVD, appendix C).
 """
 
 from collections.abc import Iterator, Sequence

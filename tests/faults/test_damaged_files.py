@@ -88,7 +88,9 @@ def test_single_bits_anywhere(tmp_path):
   counts = bit_flips.flip_bits(seed, 60, tmp_path)
   assert counts.wrong == [], f"seed {seed}"
   assert counts.detected + counts.harmless == 60
-  assert counts.detected >= 5, f"seed {seed}: {counts}"  # most bytes are of copies nobody reads
+  # How many matter depends on the copies that Orbax left and nobody reads; all of the record do.
+  assert counts.detected >= 5, f"seed {seed}: {counts}"
+  assert counts.by_file.get("record/metadata", [0, 0])[1] == 0, f"seed {seed}: {counts}"
 
 
 @pytest.mark.slow

@@ -161,10 +161,8 @@ class Watchdog:
       return ""
     time.sleep(2.5 * self._say_every)
     after = coordination.told("alive")
-    speaking = {
-      str(jax.process_index()),
-      *coordination.told("hang"),
-    }  # these write a report as well
+    # Those that write a report of their own say nothing else meanwhile.
+    speaking = {str(jax.process_index()), *coordination.told("hang")}
     silent = [i for i in before if i not in speaking and before[i] == after.get(i)]
     rows = {i: json.loads(text) for i, text in after.items()}
     lines = []
