@@ -5,6 +5,7 @@ run does not decode again what it has seen, nor does a run with other selection 
 """
 
 import base64
+from collections.abc import Callable
 import dataclasses
 import math
 from typing import Any
@@ -14,12 +15,12 @@ import cv2
 import numpy as np
 
 from data_pipelines import config as config_lib
-from data_pipelines import cut, encode, flow, ingest, manifest, signals, tables
+from data_pipelines import cut, encode, flow, ingest, isolation, manifest, signals, tables
 from vidjax import errors, storage
 from vidjax.data import video
 
 # Raise it when a change here or in the stages below changes results: older ones are then not used.
-VERSION = 1
+VERSION = 2
 _HASH_POINTS = (0.2, 0.5, 0.8)
 _CURVE_POINTS = 400
 _STRIP_FRAMES = 16
@@ -37,6 +38,7 @@ class Analysis:
     seconds: Length.
     strip: (time, small JPEG in base64) evenly spread.
     curve: Largest frame difference in each of up to 400 equal stretches.
+    cpu_s: Processor seconds that it took.
   """
 
   source: str
@@ -46,6 +48,7 @@ class Analysis:
   seconds: float = 0.0
   strip: tuple[tuple[float, str], ...] = ()
   curve: tuple[float, ...] = ()
+  cpu_s: float = 0.0
 
 
 def analyse(
@@ -74,15 +77,17 @@ def analyse(
         return _rejected(source, "ingest", "the file is empty")
       sha256 = storage.sha256(local)
       key = config_lib.fingerprint(
-        *(VERSION, source, sha256, config.ingest, config.cut),
+        *(VERSION, source, sha256, config.ingest.keep_intact_part, config.cut),
         *(config.encode.max_fps, config.encode.copy),
       )
       remembered = storage.Path(cache) / f"{key}.json"
       if remembered.exists():
         analysis = _from_json(storage.read_json(remembered))
       else:
-        analysis = _analyse_local(local, source, sha256, config)
+        analysis = _analyse_apart(local, source, sha256, config)
         storage.write_json(remembered, dataclasses.asdict(analysis))
+  except isolation.FileFaultError as error:  # which another machine may not have: not remembered
+    return _rejected(source, "cut", str(error))
   except OSError as error:
     if errors.is_no_space(error) or not isinstance(error, FileNotFoundError | PermissionError):
       raise
@@ -96,11 +101,24 @@ def analyse(
   return dataclasses.replace(analysis, clips=clips)
 
 
-def _analyse_local(
+def _analyse_apart(
   local: str, source: str, sha256: str, config: config_lib.CurateConfig
 ) -> Analysis:
+  outcome = isolation.call(
+    *(_analyse_local, local, source, sha256, config), stall_seconds=config.ingest.stall_seconds
+  )
+  return dataclasses.replace(outcome.value, cpu_s=round(outcome.cpu_s, 3))
+
+
+def _analyse_local(
+  local: str,
+  source: str,
+  sha256: str,
+  config: config_lib.CurateConfig,
+  alive: Callable[[], None],
+) -> Analysis:
   try:
-    found = signals.read_signals(local)
+    found = signals.read_signals(local, alive)
   except video.NoVideoError as error:
     return _rejected(source, "ingest", str(error))
   except av.error.FFmpegError as error:
@@ -116,6 +134,7 @@ def _analyse_local(
   if reject is None or config.ingest.keep_intact_part:
     copies = config.encode.copy and found.copyable
     for shot in cut.find_shots(found, config.cut):
+      alive()
       shot = cut.snapped(shot, found) if copies else shot
       row = _clip(shot, found, source, sha256, config)
       rows.append(row)
@@ -213,4 +232,5 @@ def _from_json(values: dict[str, Any]) -> Analysis:
     seconds=values["seconds"],
     strip=tuple((time_s, jpeg) for time_s, jpeg in values["strip"]),
     curve=tuple(values["curve"]),
+    cpu_s=values["cpu_s"],
   )

@@ -21,6 +21,8 @@ class IngestConfig:
 
   # A file that stops decoding half-way is rejected; True keeps the clips of its intact part, too.
   keep_intact_part: bool = False
+  # A file on which nothing happens for so long is given up, and the process with it.
+  stall_seconds: float = 120.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +77,8 @@ class EncodeConfig:
   # then for the others only.
   copy: bool = False
   short_side: int = 256
+  # Further sizes, each in shards of its own (`shards-576`), of the sources that are that large.
+  rungs: tuple[int, ...] = ()
   max_fps: float = 30.0
   crf: int = 20
   preset: str = "fast"
@@ -101,6 +105,7 @@ class CurateConfig:
   def __post_init__(self) -> None:
     """Refuses values that no run can mean."""
     positive = {
+      "ingest.stall_seconds": self.ingest.stall_seconds,
       "cut.max_seconds": self.cut.max_seconds,
       "encode.short_side": self.encode.short_side - 1,
       "encode.max_fps": self.encode.max_fps,
@@ -125,6 +130,11 @@ class CurateConfig:
       raise ValueError(
         f"config key 'select.max_hash_distance' is at most {MAX_HASH_DISTANCE}, got "
         f"{self.select.max_hash_distance}"
+      )
+    if any(rung <= self.encode.short_side for rung in self.encode.rungs):
+      raise ValueError(
+        f"encode.rungs={self.encode.rungs}: further sizes are larger than the first, "
+        f"encode.short_side={self.encode.short_side}"
       )
     if not 0 <= self.encode.crf <= 51:
       raise ValueError(f"config key 'encode.crf' must be 0 to 51, got {self.encode.crf}")

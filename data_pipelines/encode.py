@@ -1,18 +1,20 @@
-"""Clips at training size: upright, square pixels, short key frame distance, equal bytes every time.
+"""Clips at training sizes: upright, square pixels, short key frame distance, always equal bytes.
 
-All kept clips of a source are cut out in one pass over it.
+All kept clips of a source are cut out in one pass over it for each size (a rung).
 
 Legend: T frames, H W pixels, C channels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 
 from data_pipelines import config as config_lib
 from data_pipelines import stream_copy, tables
+from vidjax import storage
 from vidjax.data import mp4, schema, video
 
 _TOLERANCE_S = 2e-3  # Matroska and WebM round their time stamps to milliseconds.
@@ -55,15 +57,60 @@ def stored_size(width: int, height: int, short_side: int) -> tuple[int, int]:
   return max(2, 2 * round(width * scale / 2)), max(2, 2 * round(height * scale / 2))
 
 
+def rungs(row: tables.Clip, config: config_lib.EncodeConfig) -> tuple[int, ...]:
+  """Shorter sides in which a clip is stored: the first one, and those that its source reaches."""
+  return (
+    config.short_side,
+    *(rung for rung in config.rungs if rung <= min(row.width, row.height)),
+  )
+
+
+def record_path(folder: Any, row: tables.Clip, rung: int, config: config_lib.EncodeConfig) -> Any:
+  """Where a record waits for its shard; the name follows everything in it, scores and all."""
+  how = dataclasses.replace(config, short_side=rung, rungs=())
+  return storage.Path(folder) / f"{row.clip_id}-{config_lib.fingerprint(row, how)}"
+
+
+def write_records(
+  path: str,
+  rows: Sequence[tables.Clip],
+  folder: str,
+  config: config_lib.EncodeConfig,
+  alive: Callable[[], None] = lambda: None,
+) -> None:
+  """Writes the records of one local source that are not there yet.
+
+  Args:
+    path: The source.
+    rows: Its clips to store, without overlap.
+    folder: Where records wait, see `record_path`.
+    config: Sizes and quality.
+    alive: Called now and then.
+  """
+  for rung in (config.short_side, *config.rungs):
+    how = dataclasses.replace(config, short_side=rung)
+    todo = [
+      row
+      for row in rows
+      if rung in rungs(row, config) and not record_path(folder, row, rung, config).exists()
+    ]
+    for row, data in store_source(path, todo, how, alive) if todo else ():
+      record = schema.serialize_record(to_record(row, data))
+      storage.write_bytes(record_path(folder, row, rung, config), record)
+
+
 def store_source(
-  path: str, rows: Sequence[tables.Clip], config: config_lib.EncodeConfig
+  path: str,
+  rows: Sequence[tables.Clip],
+  config: config_lib.EncodeConfig,
+  alive: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[tables.Clip, bytes]]:
   """Clips of one local source as mp4: copied where the config says so and they can be, or encoded.
 
   Arguments and order as of `encode_source`, but that encoded clips come after copied ones.
   """
   if not config.copy:
-    yield from encode_source(path, rows, config)
+    yield from encode_source(path, rows, config, alive)
     return
   left = []
   for row, data in stream_copy.copy_source(path, rows):
@@ -72,11 +119,14 @@ def store_source(
     else:
       yield row, data
   if left:  # at their own rate, which their rows give
-    yield from encode_source(path, left, dataclasses.replace(config, max_fps=math.inf))
+    yield from encode_source(path, left, dataclasses.replace(config, max_fps=math.inf), alive)
 
 
 def encode_source(
-  path: str, rows: Sequence[tables.Clip], config: config_lib.EncodeConfig
+  path: str,
+  rows: Sequence[tables.Clip],
+  config: config_lib.EncodeConfig,
+  alive: Callable[[], None] = lambda: None,
 ) -> Iterator[tuple[tables.Clip, bytes]]:
   """Encodes clips of one local source in one pass.
 
@@ -84,6 +134,7 @@ def encode_source(
     path: The source.
     rows: Its clips to store, without overlap.
     config: Size and quality.
+    alive: Called for each frame.
 
   Yields:
     (clip, mp4 bytes), in the order of time.
@@ -97,6 +148,7 @@ def encode_source(
       last_s = -math.inf
       size = stored_size(row.width, row.height, config.short_side)
       while waiting is not None and waiting.index < row.end_frame:
+        alive()
         frame, due = waiting, waiting.index >= row.start_frame
         if due and _is_due(frame.time_s, last_s, config.max_fps):
           last_s = frame.time_s
@@ -131,5 +183,5 @@ def to_record(row: tables.Clip, data: bytes) -> schema.ClipRecord:
     end_time_s=row.end_time_s,
     motion_score=math.nan if row.motion_score is None else row.motion_score,
     captions_json=schema.to_json(row.captions),
-    scores_json=schema.to_json(row.scores),
+    scores_json=schema.to_json(tables.all_scores(row)),
   )

@@ -16,6 +16,7 @@ from data_pipelines import (
   analyse,
   encode,
   ingest,
+  isolation,
   manifest,
   progress,
   report,
@@ -25,7 +26,6 @@ from data_pipelines import (
 )
 from data_pipelines import config as config_lib
 from vidjax import errors, storage
-from vidjax.data import schema
 
 # Sources shown in the report; the tables have all.
 _REPORT_SOURCES = 200
@@ -49,10 +49,9 @@ class Paths:
     """Encoded clips on their way into shards; removed by a finished run."""
     return f"{self.out}/.cache/encoded"
 
-  @property
-  def shards(self) -> str:
-    """The result that training reads."""
-    return f"{self.out}/shards"
+  def shards(self, rung: int = 0) -> str:
+    """The result that training reads; a further size has a folder of its own."""
+    return f"{self.out}/{shard.folder_name(rung)}"
 
 
 def build(
@@ -167,8 +166,19 @@ def _encode(
   config: config_lib.CurateConfig,
 ) -> tuple[PValue, PValue]:
   """Records on disk, and all clips with their final verdict and split."""
-  kept = decided | "kept" >> beam.Filter(lambda c: c.kept)
-  ids = kept | "kept ids" >> beam.Map(lambda c: c.clip_id)
+  encoded = (
+    decided
+    | "kept" >> beam.Filter(lambda c: c.kept)
+    | "by source" >> beam.GroupBy(lambda c: c.source)
+    | "spread sources" >> beam.Reshuffle()
+    | "encode" >> beam.FlatMap(_encode_source, paths, config)
+  )
+  # Of the clips that are there: one that was lost on the way would leave the holdout empty.
+  ids = (
+    encoded
+    | "with records" >> beam.Filter(lambda pair: pair[0].kept)
+    | "kept ids" >> beam.Map(lambda pair: pair[0].clip_id)
+  )
   num_kept = ids | "count kept" >> beam.combiners.Count.Globally()
   smallest = ids | "first of the holdout" >> beam.combiners.Top.Smallest(
     max(config.select.holdout_min_clips, 1), key=select.holdout_order
@@ -183,52 +193,65 @@ def _encode(
       _single(num_kept),
     )
   )
-  encoded = (
-    kept
-    | "split" >> beam.Map(_with_split, _single(chosen), config)
-    | "by source" >> beam.GroupBy(lambda c: c.source)
-    | "spread sources" >> beam.Reshuffle()
-    | "encode" >> beam.FlatMap(_encode_source, paths, config)
-  )
-  stored = encoded | "records" >> beam.Map(lambda pair: pair[1])
+  placed = encoded | "split" >> beam.Map(_with_split, _single(chosen), config)
+  stored = placed | "records" >> beam.FlatMap(lambda pair: pair[1])
   dropped = decided | "dropped" >> beam.Filter(lambda c: not c.kept)
-  final = (encoded | "encoded clips" >> beam.Map(lambda pair: pair[0]), dropped)
+  final = (placed | "encoded clips" >> beam.Map(lambda pair: pair[0]), dropped)
   return stored, final | "final clips" >> beam.Flatten()
 
 
 def _with_split(
-  clip: tables.Clip, chosen: frozenset[str], config: config_lib.CurateConfig
-) -> tables.Clip:
+  pair: tuple[tables.Clip, list[shard.Stored]],
+  chosen: frozenset[str],
+  config: config_lib.CurateConfig,
+) -> tuple[tables.Clip, list[shard.Stored]]:
+  clip, records = pair
+  if not clip.kept:
+    return pair
   holdout = select.is_holdout(clip.clip_id, chosen, config.select)
-  return dataclasses.replace(clip, scores={**clip.scores, "holdout": float(holdout)})
+  split = "holdout" if holdout else "train"
+  clip = dataclasses.replace(clip, scores={**clip.scores, "holdout": float(holdout)})
+  return clip, [dataclasses.replace(record, split=split) for record in records]
 
 
 def _encode_source(
   group: tuple[str, Iterable[tables.Clip]], paths: Paths, config: config_lib.CurateConfig
-) -> Iterator[tuple[tables.Clip, shard.Stored]]:
+) -> Iterator[tuple[tables.Clip, list[shard.Stored]]]:
   source, rows = group
-  todo = {}
+  rows = list(rows)
+  wanted = {row.clip_id: _record_paths(row, paths, config) for row in rows}
+  if not all(path.exists() for found in wanted.values() for path in found.values()):
+    try:
+      with storage.local_copy(storage.Path(paths.videos) / source) as local:
+        isolation.call(
+          *(encode.write_records, local, rows, paths.encoded, config.encode),
+          stall_seconds=config.ingest.stall_seconds,
+        )
+    except isolation.FileFaultError as error:
+      progress.step("encode", f"{source}: {error}")
   for row in rows:
-    # The record holds scores and captions as well, so its name follows everything in it.
-    key = config_lib.fingerprint(analyse.VERSION, row, config.encode)
-    path = storage.Path(paths.encoded) / f"{row.clip_id}-{key}"
-    if path.exists():
-      yield row, _stored(row, path)
+    if all(path.exists() for path in wanted[row.clip_id].values()):
+      yield (
+        row,
+        [
+          shard.Stored(row.clip_id, "", str(path), int(path.stat().length), rung)
+          for rung, path in wanted[row.clip_id].items()
+        ],
+      )
     else:
-      todo[row.clip_id] = (row, path)
-  if todo:
-    with storage.local_copy(storage.Path(paths.videos) / source) as local:
-      for row, data in encode.store_source(local, [r for r, _ in todo.values()], config.encode):
-        path = todo[row.clip_id][1]
-        record = encode.to_record(row, data)
-        storage.write_bytes(path, schema.serialize_record(record))
-        yield row, _stored(row, path)
+      yield select.decided(row, ["unreadable"]), []
   progress.step("encode", source)
 
 
-def _stored(row: tables.Clip, path: Any) -> shard.Stored:
-  split = "holdout" if row.scores["holdout"] else "train"
-  return shard.Stored(row.clip_id, split, str(path), int(path.stat().length))
+def _record_paths(
+  row: tables.Clip, paths: Paths, config: config_lib.CurateConfig
+) -> dict[int, Any]:
+  """Where the records of a clip wait, by rung as in `shard.Stored`."""
+  first, *more = encode.rungs(row, config.encode)
+  return {
+    rung if rung in more else 0: encode.record_path(paths.encoded, row, rung, config.encode)
+    for rung in (first, *more)
+  }
 
 
 def _shard(
@@ -236,7 +259,7 @@ def _shard(
 ) -> None:
   totals = (
     stored
-    | "sizes" >> beam.Map(lambda s: (s.split, s.num_bytes))
+    | "sizes" >> beam.Map(lambda s: ((s.rung, s.split), s.num_bytes))
     | "size of split" >> beam.CombinePerKey(sum)
     | "sizes of splits" >> beam.combiners.ToDict()
   )
@@ -256,30 +279,33 @@ def _shard(
   )
   _ = (
     root
-    | "describe" >> beam.Create([None])
+    | "describe" >> beam.Create([0, *config.encode.rungs])
     | "dataset_info.json"
     >> beam.Map(
-      lambda _, written: shard.write_metadata(paths.shards, written),
+      lambda rung, written: shard.write_metadata(
+        paths.shards(rung), [made for place, made in written if place == rung]
+      ),
       _single(shards),
     )
   )
 
 
 def _stretch(
-  record: shard.Stored, totals: dict[str, int], config: config_lib.CurateConfig
-) -> tuple[tuple[str, int], shard.Stored]:
-  count = shard.num_shards(totals[record.split], config.shard.megabytes)
-  return (record.split, shard.stretch(record.clip_id, count)), record
+  record: shard.Stored, totals: dict[tuple[int, str], int], config: config_lib.CurateConfig
+) -> tuple[tuple[int, str, int], shard.Stored]:
+  count = shard.num_shards(totals[record.rung, record.split], config.shard.megabytes)
+  return (record.rung, record.split, shard.stretch(record.clip_id, count)), record
 
 
 def _write_shard(
-  group: tuple[tuple[str, int], Iterable[shard.Stored]],
-  stretches: list[tuple[str, int]],
+  group: tuple[tuple[int, str, int], Iterable[shard.Stored]],
+  stretches: list[tuple[int, str, int]],
   paths: Paths,
-) -> shard.Shard:
-  (split, stretch), records = group
-  used = sorted(place for name, place in stretches if name == split)
-  return shard.write_shard(paths.shards, split, used.index(stretch), len(used), records)
+) -> tuple[int, shard.Shard]:
+  (rung, split, stretch), records = group
+  used = sorted(number for *place, number in stretches if place == [rung, split])
+  folder = paths.shards(rung)
+  return rung, shard.write_shard(folder, split, used.index(stretch), len(used), records)
 
 
 def _report(

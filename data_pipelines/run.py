@@ -133,9 +133,10 @@ def _run(
       raise
     raise reason from error
   storage.remove(paths.encoded)
-  for split in schema.SPLITS:
-    if any(storage.Path(paths.shards).glob(f"*-{split}.array_record-*")):
-      shards.write_index(paths.shards, split)  # so that no trainer has to read every record
+  for rung in (0, *config.encode.rungs):
+    for split in schema.SPLITS:
+      if any(storage.Path(paths.shards(rung)).glob(f"*-{split}.array_record-*")):
+        shards.write_index(paths.shards(rung), split)  # so that no trainer has to read every record
 
 
 class _WithoutTracebacks(io.TextIOBase):
@@ -184,7 +185,8 @@ def _sweep(out: str) -> None:
   storage.remove(storage.Path(out) / _DONE)
   if not storage.is_local(out):
     return  # An object store never shows half an object.
-  for name in ("", "shards", ".cache/analyses", ".cache/encoded"):
+  shards = [path.name for path in storage.Path(out).glob("shards*")]
+  for name in ("", *shards, ".cache/analyses", ".cache/encoded"):
     folder = storage.Path(out) / name
     if folder.exists():
       whole = set(storage.list_files(folder))

@@ -16,12 +16,26 @@ from vidjax.data.shard_writer import Shard
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-  """A serialised record waiting for its shard."""
+  """A serialised record waiting for its shard.
+
+  Attributes:
+    clip_id: Of its clip.
+    split: "train" or "holdout"; "" as long as that is open.
+    path: Where it waits.
+    num_bytes: Its size.
+    rung: Shorter side that it belongs to; 0 for the first one, which `shards` holds.
+  """
 
   clip_id: str
   split: str
   path: str
   num_bytes: int
+  rung: int = 0
+
+
+def folder_name(rung: int) -> str:
+  """Folder of the shards of a rung, see `Stored.rung`."""
+  return f"shards-{rung}" if rung else "shards"
 
 
 def num_shards(total_bytes: int, megabytes: float) -> int:

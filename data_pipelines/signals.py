@@ -87,12 +87,12 @@ class Signals:
     return len(self.times_s)
 
 
-def read_signals(path: str, on_frame: Callable[[int, int | None], None] | None = None) -> Signals:
+def read_signals(path: str, on_frame: Callable[[], None] | None = None) -> Signals:
   """Decodes a local video once.
 
   Args:
     path: A local file.
-    on_frame: Called now and then with (frames so far, frames expected), for a progress bar.
+    on_frame: Called for each frame.
 
   Raises:
     video.NoVideoError: no video stream.
@@ -132,8 +132,8 @@ def read_signals(path: str, on_frame: Callable[[int, int | None], None] | None =
         if len(strip) > _MAX_STRIP:
           strip, strip_step = strip[::2], strip_step * 2
       previous = small_HWC
-      if on_frame and frame.index % 50 == 0:
-        on_frame(frame.index, expected)
+      if on_frame:
+        on_frame()
     errors = reader.errors + ingest.missing_part(reader, path)
     can_copy = copyable(reader.container, reader.stream)
     fps = video.announced_fps(reader.stream)

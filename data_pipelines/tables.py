@@ -108,6 +108,12 @@ def clip_id(source: str, sha256: str, start_frame: int, end_frame: int) -> str:
   return hashlib.sha256(f"{sha256} {source} {start_frame} {end_frame}".encode()).hexdigest()[:20]
 
 
+def all_scores(clip: Clip) -> dict[str, float]:
+  """The scores of a clip by name, those with a column of their own included (but motion's)."""
+  columns = {name: getattr(clip, name) for name in ("text_area", "aesthetic", "clip_similarity")}
+  return {**clip.scores, **{name: value for name, value in columns.items() if value is not None}}
+
+
 def clip_from_json(values: Mapping[str, Any]) -> Clip:
   """Takes back what `dataclasses.asdict` and JSON made of a clip."""
   return Clip(**{**values, "drop_reasons": tuple(values["drop_reasons"])})

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Resolves the lock files. Usage: requirements/compile.sh UV
 set -euo pipefail
+uv=$(realpath "$1")
 cd "$(dirname "$0")"
 common=(pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
         --no-emit-index-url --no-emit-find-links)
-"$1" "${common[@]}" base.in -o base.lock
+"$uv" "${common[@]}" base.in -o base.lock
 # torch and what only torch brings stay out: `pip install torch==2.13.0` resolves those.
-"$1" "${common[@]}" dev.in -o dev.lock --constraint base.lock \
+"$uv" "${common[@]}" dev.in -o dev.lock --constraint base.lock \
   --override <(echo 'torch ; sys_platform == "never"')

@@ -1,0 +1,151 @@
+"""Work on a file in a process of its own, since files can make native code hang or crash.
+
+Decoders are C, and among a hundred million files some make one loop for ever or take its process
+down. Each thread that calls keeps one such process and uses it again; it is killed when it shows no
+sign of life, and a crash costs the file that was under way, nothing else. Results travel by pickle.
+Deadlines are for standing still, not for the whole work: a film may take hours.
+"""
+
+from collections.abc import Callable
+import contextlib
+import dataclasses
+import multiprocessing
+from multiprocessing import connection as connections
+import signal
+import threading
+import time
+import traceback
+from typing import Any
+
+# Native libraries lose a little memory with each file.
+_CALLS_PER_PROCESS = 500
+_SECONDS_BETWEEN_SIGNS = 0.5
+
+_own = threading.local()
+
+
+class FileFaultError(Exception):
+  """A file made the process that worked on it crash or hang; the text says which."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+  """What a call gave.
+
+  Attributes:
+    value: its result.
+    cpu_s: processor seconds that it took, of all its threads.
+  """
+
+  value: Any
+  cpu_s: float
+
+
+class Alive:
+  """Called by the work as it goes on; tells the waiting side, though not each time."""
+
+  def __init__(self, connection: connections.Connection):
+    self._connection = connection
+    self._told_s = time.monotonic()
+
+  def __call__(self, *_: object) -> None:
+    """Says that the work goes on; arguments are for the convenience of callbacks."""
+    now_s = time.monotonic()
+    if now_s - self._told_s >= _SECONDS_BETWEEN_SIGNS:
+      self._told_s = now_s
+      self._connection.send(("alive", None))
+
+
+def call(function: Callable[..., Any], *args: Any, stall_seconds: float) -> Outcome:
+  """Calls `function(*args, alive)` in another process.
+
+  Args:
+    function: Importable by name. It calls `alive()` at least every `stall_seconds`.
+    args: Anything that can be pickled.
+    stall_seconds: How long without a sign of life until the process is killed.
+
+  Raises:
+    FileFaultError: the process crashed or was killed.
+    Exception: whatever the function raised.
+  """
+  worker = getattr(_own, "worker", None) or _Worker()
+  _own.worker = worker
+  try:
+    kind, value = worker.call(function, args, stall_seconds)
+  except FileFaultError:
+    _own.worker = None
+    raise
+  except BaseException:
+    worker.kill()  # this side was interrupted, and an answer may still come
+    _own.worker = None
+    raise
+  if worker.calls >= _CALLS_PER_PROCESS:
+    worker.close()
+    _own.worker = None
+  if kind == "raised":
+    raise value
+  return value
+
+
+class _Worker:
+  """The calling side of one process."""
+
+  def __init__(self):
+    # Forked, it would inherit locks that other threads hold at that moment.
+    context = multiprocessing.get_context("spawn")
+    self._connection, theirs = context.Pipe()
+    self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+    self._process.start()
+    theirs.close()
+    self.calls = 0
+
+  def call(self, function: Callable[..., Any], args: tuple, stall_seconds: float) -> tuple:
+    self.calls += 1
+    try:
+      self._connection.send((function, args))
+      while self._connection.poll(stall_seconds):
+        kind, value = self._connection.recv()
+        if kind in ("done", "raised"):
+          return kind, value
+    except (EOFError, OSError):
+      self._process.join(timeout=60)
+      raise FileFaultError(f"the process that read it crashed ({self._how()})") from None
+    self.kill()
+    raise FileFaultError(f"it hung: nothing happened for {stall_seconds:g} s")
+
+  def _how(self) -> str:
+    code = self._process.exitcode
+    if code is not None and code < 0:
+      with contextlib.suppress(ValueError):
+        return signal.Signals(-code).name
+    return f"exit code {code}"
+
+  def kill(self) -> None:
+    self._process.kill()
+    self._process.join()
+    self._connection.close()
+
+  def close(self) -> None:
+    """Ends the process after its last answer."""
+    self._connection.close()
+    self._process.join()
+
+
+def _serve(connection: connections.Connection) -> None:
+  """The other side: answers calls until nobody is there to ask."""
+  # Ctrl-C goes to the whole group of processes; what it means is decided where the calls are made.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+    while True:
+      function, args = connection.recv()
+      connection.send(("alive", None))  # the first time that took imports of some seconds
+      began_s = time.process_time()
+      try:
+        value = function(*args, Alive(connection))
+        answer = ("done", Outcome(value, time.process_time() - began_s))
+      except (BrokenPipeError, ConnectionResetError):
+        return
+      except Exception as error:
+        error.add_note("".join(traceback.format_exception(error)))  # it does not travel by itself
+        answer = ("raised", error)
+      connection.send(answer)

@@ -1,0 +1,103 @@
+"""A file can make its process crash or hang; the caller goes on with the next one."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from data_pipelines import isolation
+
+STALL_SECONDS = 60.0  # a new process imports for some seconds, on a busy machine for many
+
+
+def double(x, alive):
+  alive()
+  return 2 * x, os.getpid()
+
+
+def crash(number, alive):
+  os.kill(os.getpid(), number)
+
+
+def leave(code, alive):
+  os._exit(code)
+
+
+def hang(alive):
+  signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+  time.sleep(1e6)
+
+
+def long_but_alive(seconds, alive):
+  until = time.monotonic() + seconds
+  while time.monotonic() < until:
+    time.sleep(0.05)
+    alive()
+  return "done"
+
+
+def refuse(text, alive):
+  raise ValueError(text)
+
+
+def call(function, *args, stall_seconds=STALL_SECONDS):
+  return isolation.call(function, *args, stall_seconds=stall_seconds)
+
+
+def test_one_process_answers_all_calls_of_a_thread():
+  (first, pid), (second, again) = (call(double, x).value for x in (1, 2))
+  assert (first, second) == (2, 4)
+  assert pid == again != os.getpid()
+  other = []
+  thread = threading.Thread(target=lambda: other.append(call(double, 3).value))
+  thread.start()
+  thread.join()
+  assert other[0][0] == 6
+  assert other[0][1] not in (pid, os.getpid())
+
+
+@pytest.mark.parametrize(
+  ("function", "value", "message"),
+  [
+    (crash, signal.SIGSEGV, r"crashed \(SIGSEGV\)"),
+    (crash, signal.SIGKILL, r"crashed \(SIGKILL\)"),
+    (leave, 3, r"crashed \(exit code 3\)"),
+  ],
+)
+def test_a_crash_costs_one_call(function, value, message):
+  with pytest.raises(isolation.FileFaultError, match=message):
+    call(function, value)
+  assert call(double, 5).value[0] == 10
+
+
+def test_what_stands_still_is_killed_whatever_it_ignores():
+  _, pid = call(double, 1).value
+  with pytest.raises(isolation.FileFaultError, match=r"hung: nothing happened for 0\.5 s"):
+    call(hang, stall_seconds=0.5)
+  with pytest.raises(ProcessLookupError):
+    os.kill(pid, 0)
+  assert call(double, 5).value[0] == 10
+
+
+def test_what_goes_on_may_take_longer_than_the_deadline():
+  call(double, 1)
+  assert call(long_but_alive, 4.0, stall_seconds=2.0).value == "done"
+
+
+def test_exceptions_arrive_with_the_place_where_they_were_raised():
+  with pytest.raises(ValueError, match="a bad file") as caught:
+    call(refuse, "a bad file")
+  assert any("in refuse" in note for note in caught.value.__notes__)
+
+
+def test_processor_time_is_measured():
+  outcome = call(burn, 0.3)
+  assert 0.25 < outcome.cpu_s < 5
+
+
+def burn(seconds, alive):
+  until = time.process_time() + seconds
+  while time.process_time() < until:
+    pass
