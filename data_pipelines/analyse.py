@@ -6,6 +6,7 @@ run does not decode again what it has seen, nor does a run with other selection 
 
 import base64
 from collections.abc import Callable
+import contextlib
 import dataclasses
 import math
 from typing import Any
@@ -15,7 +16,17 @@ import cv2
 import numpy as np
 
 from data_pipelines import config as config_lib
-from data_pipelines import cut, encode, flow, ingest, isolation, manifest, signals, tables
+from data_pipelines import (
+  cut,
+  encode,
+  flow,
+  ingest,
+  isolation,
+  manifest,
+  motion_vectors,
+  signals,
+  tables,
+)
 from vidjax import errors, storage
 from vidjax.data import video
 
@@ -77,7 +88,8 @@ def analyse(
         return _rejected(source, "ingest", "the file is empty")
       sha256 = storage.sha256(local)
       key = config_lib.fingerprint(
-        *(VERSION, source, sha256, config.ingest.keep_intact_part, config.cut),
+        *(VERSION, source, sha256, config.cut),
+        *(config.ingest.keep_intact_part, config.ingest.min_vector_speed),
         *(config.encode.max_fps, config.encode.copy),
       )
       remembered = storage.Path(cache) / f"{key}.json"
@@ -118,6 +130,8 @@ def _analyse_local(
   alive: Callable[[], None],
 ) -> Analysis:
   try:
+    if slow := _slow(local, config.ingest.min_vector_speed, alive):
+      return _rejected(source, "prefilter", slow)
     found = signals.read_signals(local, alive)
   except video.NoVideoError as error:
     return _rejected(source, "ingest", str(error))
@@ -148,6 +162,17 @@ def _analyse_local(
     strip=_strip(found),
     curve=_curve(found),
   )
+
+
+def _slow(local: str, min_speed: float, alive: Callable[[], None]) -> str:
+  """Why a file is turned away unread; "" if it is not."""
+  speed = None
+  if min_speed:
+    with contextlib.suppress(av.error.FFmpegError):  # the whole pass says better what is broken
+      speed = motion_vectors.speed(local, alive)
+  if speed is None or speed >= min_speed:
+    return ""
+  return f"nothing moves: motion vectors of {speed:.3g} pixels per second, see min_vector_speed"
 
 
 def _clip(

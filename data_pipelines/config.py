@@ -23,6 +23,9 @@ class IngestConfig:
   keep_intact_part: bool = False
   # A file on which nothing happens for so long is given up, and the process with it.
   stall_seconds: float = 120.0
+  # A file is turned away unread if the codec's motion vectors are slower than this at all of eight
+  # places (pixels per second at a shorter side of 16, noisier than motion scores); 0 looks at none.
+  min_vector_speed: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
