@@ -43,7 +43,16 @@ setuptools.setup(
   extras_require={
     "tpu": ["jax[tpu]"],
     "cuda13": ["jax[cuda13]"],
-    "curate": ["apache-beam", "pyarrow"],
+    "curate": [
+      "apache-beam",
+      "duckdb",
+      "onnxruntime",
+      "pyarrow",
+      "rapidocr",
+      "requests",
+      "scipy",
+      "urllib3",
+    ],
     "eval": ["pyarrow"],
     "gcs": ["gcsfs"],
     "s3": ["s3fs"],

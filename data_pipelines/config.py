@@ -13,6 +13,7 @@ from vidjax import config as config_lib
 
 # The search for near-duplicates finds every pair up to this many differing bits of 192.
 MAX_HASH_DISTANCE = 11
+_SHARES = ("drop_most_static", "drop_most_text", "drop_least_aesthetic", "drop_least_similar")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,59 @@ class CutConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class LookConfig:
+  """What is looked for on the first, middle and last frame of clips that passed so far."""
+
+  text_area: bool = True
+  # Shorter side at which text is looked for; twice the side takes four times the time.
+  text_short_side: int = 320
+  # Folder of CLIP, both towers and tokenizer, as transformers lays it out; "" for no CLIP scores.
+  clip: str = ""
+  # File of a head on CLIP's image embeddings, such as LAION's for ViT-L/14; "" for none.
+  aesthetic: str = ""
+  # Pictures at once on the accelerator.
+  batch_size: int = 48
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionerConfig:
+  """A model that writes texts; without `model` there is none."""
+
+  # A folder in transformers' layout; or, with `endpoint`, the name under which a server knows it.
+  model: str = ""
+  # Address of a server that speaks OpenAI's protocol (vLLM, SGLang, ...), up to and with `/v1`.
+  endpoint: str = ""
+  # What it is told, "" for `caption.PROMPTS`; models without a chat template get pictures alone.
+  # In that of the summary "{image}" and "{video}" stand for the texts of the other two.
+  prompt: str = ""
+  max_tokens: int = 120
+
+
+@dataclasses.dataclass(frozen=True)
+class CaptionConfig:
+  """Texts by three captioners, as SVD has them (appendix C); clips come with others by side-car."""
+
+  image: CaptionerConfig = dataclasses.field(default_factory=CaptionerConfig)
+  video: CaptionerConfig = dataclasses.field(default_factory=CaptionerConfig)
+  llm: CaptionerConfig = dataclasses.field(default_factory=CaptionerConfig)
+  # Frames that the video captioner sees, evenly spread, and the shorter side of all pictures.
+  num_frames: int = 8
+  short_side: int = 384
+  # Requests to a server at once (in each worker), how often each is repeated, and its time.
+  concurrency: int = 16
+  retries: int = 6
+  timeout_s: float = 120.0
+  # Environment variable with the key for a server that asks for one.
+  api_key_env: str = "OPENAI_API_KEY"
+
+  @property
+  def captioners(self) -> dict[str, CaptionerConfig]:
+    """Those that there are, by the name of their texts."""
+    named = {"image": self.image, "video": self.video, "llm": self.llm}
+    return {name: captioner for name, captioner in named.items() if captioner.model}
+
+
+@dataclasses.dataclass(frozen=True)
 class SelectConfig:
   """Which clips are kept."""
 
@@ -59,14 +113,28 @@ class SelectConfig:
   min_seconds: float = 4.0
   # Pixels per second at a shorter side of 16; below it nothing on screen moves.
   min_motion_score: float = 0.12
-  # Share of the most static clips that is dropped, too (SVD, appendix C: 0.25 at scale).
+  # `drop_...`: share of the clips with the worst scores that is dropped, too. SVD's at scale
+  # (appendix C): 0.25 most static, 0.25 most text, 0.25 least aesthetic, 0.5 least similar.
   drop_most_static: float = 0.0
+  # Trembling of the camera, in pixels at a shorter side of 16; None for any.
+  max_shake: float | None = None
+  # Share of the frame under text, on the one of three frames that has most (SVD, appendix C).
+  max_text_area: float | None = 0.07
+  drop_most_text: float = 0.0
+  # Scores of the head that is given; LAION's are 1 to 10.
+  min_aesthetic: float | None = None
+  drop_least_aesthetic: float = 0.0
+  # Cosine of the middle frame and the first caption.
+  min_clip_similarity: float | None = None
+  drop_least_similar: float = 0.0
   # Below the rate of the training window frames would only repeat.
   min_fps: float = 4.0
   # Shorter side of the source as displayed.
   min_short_side: int = 0
   # Bits of 192 in which two clips may differ and still be near-duplicates; -1 keeps duplicates.
   max_hash_distance: int = 10
+  # Clips whose CLIP embeddings have a cosine above 1 - this are repeats, too; 0 keeps them.
+  min_embedding_distance: float = 0.01
   holdout_fraction: float = 0.01
   # At least this many clips are held out, as long as as many remain for training.
   holdout_min_clips: int = 1
@@ -101,6 +169,8 @@ class CurateConfig:
 
   ingest: IngestConfig = dataclasses.field(default_factory=IngestConfig)
   cut: CutConfig = dataclasses.field(default_factory=CutConfig)
+  look: LookConfig = dataclasses.field(default_factory=LookConfig)
+  caption: CaptionConfig = dataclasses.field(default_factory=CaptionConfig)
   select: SelectConfig = dataclasses.field(default_factory=SelectConfig)
   encode: EncodeConfig = dataclasses.field(default_factory=EncodeConfig)
   shard: ShardConfig = dataclasses.field(default_factory=ShardConfig)
@@ -110,6 +180,10 @@ class CurateConfig:
     positive = {
       "ingest.stall_seconds": self.ingest.stall_seconds,
       "cut.max_seconds": self.cut.max_seconds,
+      "look.text_short_side": self.look.text_short_side - 31,
+      "look.batch_size": self.look.batch_size,
+      "caption.num_frames": self.caption.num_frames,
+      "caption.concurrency": self.caption.concurrency,
       "encode.short_side": self.encode.short_side - 1,
       "encode.max_fps": self.encode.max_fps,
       "encode.key_frame_every_s": self.encode.key_frame_every_s,
@@ -118,12 +192,10 @@ class CurateConfig:
     for name, value in positive.items():
       if value <= 0:
         raise ValueError(f"config key {name!r} is too small: set a larger value")
-    for name, value in {
-      "select.drop_most_static": self.select.drop_most_static,
-      "select.holdout_fraction": self.select.holdout_fraction,
-    }.items():
+    for name in (*_SHARES, "holdout_fraction"):
+      value = getattr(self.select, name)
       if not 0 <= value < 1:
-        raise ValueError(f"config key {name!r} is a share, 0 <= share < 1, got {value}")
+        raise ValueError(f"config key 'select.{name}' is a share, 0 <= share < 1, got {value}")
     if self.select.min_seconds > self.cut.max_seconds:
       raise ValueError(
         f"select.min_seconds={self.select.min_seconds} is above cut.max_seconds="
@@ -134,6 +206,14 @@ class CurateConfig:
         f"config key 'select.max_hash_distance' is at most {MAX_HASH_DISTANCE}, got "
         f"{self.select.max_hash_distance}"
       )
+    for name in ("image", "video", "llm"):
+      if getattr(self.caption, name).endpoint and name not in self.caption.captioners:
+        raise ValueError(
+          f"caption.{name}.endpoint is set: set caption.{name}.model to the name under which the "
+          "server knows its model"
+        )
+    if self.look.aesthetic and not self.look.clip:
+      raise ValueError("look.aesthetic is a head on CLIP's embeddings: set look.clip, too")
     if any(rung <= self.encode.short_side for rung in self.encode.rungs):
       raise ValueError(
         f"encode.rungs={self.encode.rungs}: further sizes are larger than the first, "

@@ -13,7 +13,7 @@ from typing import Any
 from etils import epath
 import jinja2
 
-from data_pipelines import analyse, ingest, select, tables
+from data_pipelines import analyse, ingest, select, tables, thresholds
 from data_pipelines import config as config_lib
 
 _BINS = 40
@@ -24,6 +24,7 @@ def render(
   rows: Sequence[tables.Clip],
   rejects: Sequence[tables.Reject],
   shown: Sequence[analyse.Analysis],
+  costs: Sequence[tables.Cost],
   listing: ingest.Listing,
   config: config_lib.CurateConfig,
 ) -> str:
@@ -33,6 +34,7 @@ def render(
     rows: All clips with their verdict.
     rejects: Files that gave none.
     shown: Analyses of the sources to show one by one.
+    costs: What the stages took.
     listing: What was in the folder.
     config: The thresholds in force.
 
@@ -62,30 +64,50 @@ def render(
 
 
 def _charts(rows: Sequence[tables.Clip], config: config_lib.CurateConfig) -> list[dict[str, Any]]:
-  bins = [b for row in rows if (b := select.motion_bin(row, config.select)) is not None]
-  threshold = select.motion_threshold(Counter(bins), config.select)
-  motion = [row.motion_score for row in rows if row.motion_score is not None]
+  """A histogram for each score that any clip has."""
   seconds = [row.seconds for row in rows]
-  return [
-    _histogram("Motion score, pixels per second", motion, threshold, log=True),
-    _histogram("Length, seconds", seconds, config.select.min_seconds, log=False),
-  ]
+  charts = [_histogram("Length, seconds", seconds, config.select.min_seconds, log=False)]
+  long = [row for row in rows if not select.is_short(row, config.select)]
+  for stage in (thresholds.motion, thresholds.looks, thresholds.captions):
+    rules = stage(config.select)
+    limits = thresholds.limits(
+      Counter(s for row in long for s in thresholds.steps(row, rules)), rules
+    )
+    for rule in rules:
+      values = [v for row in rows if (v := thresholds.value(row, rule.score)) is not None]
+      if values:
+        limit, log = limits.get(rule.reason), rule.score == "motion_score"
+        charts.append(_histogram(rule.title, values, limit, log=log, highest=rule.highest))
+  return charts
 
 
 def _histogram(
-  title: str, values: Sequence[float], threshold: float, *, log: bool
+  title: str,
+  values: Sequence[float],
+  threshold: float | None,
+  *,
+  log: bool,
+  highest: bool = False,
 ) -> dict[str, Any]:
-  """Bars and a threshold in chart coordinates; a logarithmic axis for values that span decades."""
+  """Bars and a threshold in chart coordinates; a logarithmic axis for values that span decades.
+
+  `highest` says that values above the threshold are dropped, not those below.
+  """
   width, height = _CHART
 
   def scale(value: float) -> float:
     return math.log10(max(value, 1e-3)) if log else value
 
-  points = [scale(v) for v in values] or [scale(threshold)]
-  low = min(*points, scale(threshold)) if log else 0.0
-  high = max(*points, scale(threshold), low + 1e-3)
+  line = None if threshold is None else scale(threshold)
+  points = [scale(v) for v in values]
+  marks = [*points, *([] if line is None else [line])] or [0.0]
+  low = min(marks) if log or min(marks) < 0 else 0.0
+  high = max(*marks, low + 1e-3)
   counts = Counter(min(int((p - low) / (high - low) * _BINS), _BINS - 1) for p in points)
-  most = max(counts.values())
+  most = max(counts.values(), default=1)
+
+  def is_dropped(point: float) -> bool:
+    return line is not None and (point > line if highest else point < line)
 
   def label(position: float) -> str:
     value = low + (high - low) * position
@@ -102,14 +124,15 @@ def _histogram(
         "height": height * count / most,
         "width": width / _BINS - 1,
         "count": count,
-        "dropped": low + (high - low) * (b + 0.5) / _BINS < scale(threshold),
+        "dropped": is_dropped(low + (high - low) * (b + 0.5) / _BINS),
       }
       for b, count in sorted(counts.items())
     ],
-    "threshold": f"{threshold:.3g}",
-    "threshold_x": width * (scale(threshold) - low) / (high - low),
+    "threshold": None if threshold is None else f"{threshold:.3g}",
+    "threshold_x": None if line is None else width * (line - low) / (high - low),
+    "side": "above" if highest else "below",
     "ticks": [(width * p, label(p)) for p in (0.0, 0.25, 0.5, 0.75, 1.0)],
-    "below": sum(v < threshold for v in values),
+    "beyond": sum(is_dropped(point) for point in points),
     "total": len(values),
   }
 

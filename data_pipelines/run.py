@@ -26,8 +26,9 @@ from typing import Any, TextIO
 from absl import flags
 from pyarrow import parquet
 
-from data_pipelines import analyse, ingest, progress
+from data_pipelines import analyse, clip_scores, ingest, look, progress
 from data_pipelines import config as config_lib
+from data_pipelines.paths import Paths
 from vidjax import command, errors, storage
 from vidjax.data import schema
 from vidjax.data.sources import shards
@@ -67,12 +68,13 @@ def curate(
       f"--videos={videos}: no video found, only {listing.images} images and {listing.others} other "
       "files"
     )
-  key = config_lib.fingerprint(analyse.VERSION, config, listing.signature)
+  weights = clip_scores.check(config.look) if config.look.clip else ""
+  key = config_lib.fingerprint(analyse.VERSION, look.VERSION, weights, config, listing.signature)
   done = storage.Path(out) / _DONE
   summary = _finished(done, key)
   if summary is None:
     _sweep(out)
-    _run(listing, out, config, beam_flags or [])
+    _run(listing, out, config, weights, beam_flags or [])
     summary = _summary(listing, out)
     storage.write_json(done, {"key": key, "summary": summary})
   else:
@@ -91,6 +93,7 @@ def _run(
   listing: ingest.Listing,
   out: str,
   config: config_lib.CurateConfig,
+  weights: str,
   beam_flags: list[str],
 ) -> None:
   """Runs the graph; Beam is imported here, so that a finished run is recognised without it."""
@@ -115,7 +118,7 @@ def _run(
     if direct.direct_running_mode == "in_memory" and direct.direct_num_workers == 1:
       direct.direct_running_mode = "multi_threading"
       direct.direct_num_workers = min(os.cpu_count() or 1, len(listing.media))
-  paths = graph.Paths(listing.root.rstrip("/"), out.rstrip("/"))
+  paths = Paths(listing.root.rstrip("/"), out.rstrip("/"), weights)
   pipeline = beam.Pipeline(runner=runner, options=options)
   graph.build(pipeline, listing, paths, config)
   try:
@@ -132,7 +135,7 @@ def _run(
     if reason is error:
       raise
     raise reason from error
-  storage.remove(paths.encoded)
+  storage.remove(paths.cache("encoded"))
   for rung in (0, *config.encode.rungs):
     for split in schema.SPLITS:
       if any(storage.Path(paths.shards(rung)).glob(f"*-{split}.array_record-*")):
@@ -186,7 +189,8 @@ def _sweep(out: str) -> None:
   if not storage.is_local(out):
     return  # An object store never shows half an object.
   shards = [path.name for path in storage.Path(out).glob("shards*")]
-  for name in ("", *shards, ".cache/analyses", ".cache/encoded"):
+  caches = [f".cache/{path.name}" for path in storage.Path(out).glob(".cache/*")]
+  for name in ("", *shards, "embeddings", *caches):
     folder = storage.Path(out) / name
     if folder.exists():
       whole = set(storage.list_files(folder))

@@ -33,11 +33,6 @@ class Stored:
   rung: int = 0
 
 
-def folder_name(rung: int) -> str:
-  """Folder of the shards of a rung, see `Stored.rung`."""
-  return f"shards-{rung}" if rung else "shards"
-
-
 def num_shards(total_bytes: int, megabytes: float) -> int:
   """How many shards a split of this size gets."""
   return max(1, round(total_bytes / (megabytes * 1e6)))

@@ -61,6 +61,15 @@ class Reject:
   frames_expected: int | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Cost:
+  """Processor seconds that a stage took for some video."""
+
+  stage: str
+  cpu_s: float
+  video_s: float
+
+
 _SCALARS = {
   "clip_id": pa.string(),
   "source": pa.string(),
@@ -83,6 +92,7 @@ _SCALARS = {
   "aesthetic": pa.float64(),
   "clip_similarity": pa.float64(),
 }
+SCORE_COLUMNS = ("motion_score", "text_area", "aesthetic", "clip_similarity")
 CLIP_SCHEMA = pa.schema(
   {
     **_SCALARS,
@@ -109,8 +119,8 @@ def clip_id(source: str, sha256: str, start_frame: int, end_frame: int) -> str:
 
 
 def all_scores(clip: Clip) -> dict[str, float]:
-  """The scores of a clip by name, those with a column of their own included (but motion's)."""
-  columns = {name: getattr(clip, name) for name in ("text_area", "aesthetic", "clip_similarity")}
+  """The scores of a clip by name, those with a column of their own included."""
+  columns = {name: getattr(clip, name) for name in SCORE_COLUMNS}
   return {**clip.scores, **{name: value for name, value in columns.items() if value is not None}}
 
 

@@ -33,7 +33,7 @@ def test_the_page_is_whole_and_escapes_what_users_write(tmp_path):
   found = analyse.analyse(tmp_path, path.name, tmp_path / "cache", config.CurateConfig())
   kept = [dataclasses.replace(clip, kept=True) for clip in found.clips]
   listing = ingest.Listing("videos", (path.name,), 1, 1, ())
-  page = report.render(kept, [], [found], listing, config.CurateConfig())
+  page = report.render(kept, [], [found], [], listing, config.CurateConfig())
   parser = _Parser()
   parser.feed(page)
   assert parser.open == []
@@ -51,7 +51,7 @@ def test_the_curve_peaks_where_the_cut_is(tmp_path):
 
 def test_an_empty_result_has_a_page_too():
   listing = ingest.Listing("videos", ("a.mp4",), 0, 0, ())
-  assert "0</b>clips kept" in report.render([], [], [], listing, config.CurateConfig())
+  assert "0</b>clips kept" in report.render([], [], [], [], listing, config.CurateConfig())
 
 
 def test_a_full_disk_is_recognised_inside_beam():

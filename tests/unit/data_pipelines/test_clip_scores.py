@@ -1,0 +1,171 @@
+"""Scores agree with transformers' CLIP and LAION's heads in PyTorch, read from their files."""
+
+import json
+
+import numpy as np
+from PIL import Image
+import pytest
+import torch
+import transformers
+
+from data_pipelines import clip_scores, config, look
+from tests import media
+from vidjax.encoders import tokenizers
+
+SIDE, SHARED = 32, 24
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+  """A small CLIP with random weights, as transformers saves it, with a tokenizer of bytes."""
+  folder = tmp_path_factory.mktemp("clip")
+  torch.manual_seed(0)
+  tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
+  tower |= {"num_attention_heads": 2, "projection_dim": SHARED}
+  settings = transformers.CLIPConfig(
+    text_config={**tower, "vocab_size": 259, "eos_token_id": 2, "max_position_embeddings": 64},
+    vision_config={**tower, "image_size": SIDE, "patch_size": 8},
+    projection_dim=SHARED,
+  )
+  model = transformers.CLIPModel(settings).eval()
+  model.save_pretrained(folder)
+  tokenizers.save(tokenizers.ByteTokenizer(), folder)
+  return folder, model
+
+
+def settings(folder, **changes):
+  return config.LookConfig(clip=str(folder), batch_size=4, **changes)
+
+
+def frames(count, height=90, width=160):
+  return list(media.shot(3, count, height=height, width=width))
+
+
+@pytest.mark.parametrize("size", [(90, 160), (120, 72), (33, 32), (64, 64)])
+def test_pictures_are_prepared_as_the_reference_does(size):
+  (frame,) = frames(1, *size)
+  processor = transformers.CLIPImageProcessorPil(
+    size={"shortest_edge": SIDE},
+    crop_size={"height": SIDE, "width": SIDE},
+    **{"do_normalize": False, "do_rescale": False},
+  )
+  (expected,) = processor(Image.fromarray(frame), return_tensors="np")["pixel_values"]
+  found = look.clip_picture(frame, SIDE)
+  assert found.shape == (SIDE, SIDE, 3)
+  assert np.abs(found.astype(int) - expected.transpose(1, 2, 0).astype(int)).max() <= 1
+
+
+def test_embeddings_agree_with_transformers(model):
+  folder, reference = model
+  scorer = clip_scores.Scorer(str(folder), None, 4)
+  pictures = np.stack([look.clip_picture(f, scorer.side) for f in frames(6)])
+  texts = ["a wall", "a camera pans over a wall, from left to right", "x"]
+  from vidjax.encoders import clip
+
+  pixels = (pictures / 255 - np.array(clip.PIXEL_MEAN)) / np.array(clip.PIXEL_STD)
+  tokens = np.stack([tokenizers.ByteTokenizer()(t) for t in texts])
+  with torch.no_grad():
+    image = reference.get_image_features(
+      pixel_values=torch.tensor(pixels.transpose(0, 3, 1, 2), dtype=torch.float32)
+    )
+    text = reference.get_text_features(input_ids=torch.tensor(tokens, dtype=torch.long))
+  image, text = (
+    torch.nn.functional.normalize(getattr(x, "pooler_output", x)) for x in (image, text)
+  )
+  np.testing.assert_allclose(scorer.embed_pictures(pictures), image.numpy(), atol=2e-5)
+  np.testing.assert_allclose(scorer.embed_texts(texts), text.numpy(), atol=2e-5)
+
+
+def test_results_do_not_depend_on_what_is_beside(model):
+  scorer = clip_scores.Scorer(str(model[0]), None, 4)
+  pictures = np.stack([look.clip_picture(f, scorer.side) for f in frames(7)])
+  together = scorer.embed_pictures(pictures)
+  alone = np.concatenate([scorer.embed_pictures(p[None]) for p in pictures])
+  np.testing.assert_allclose(together, alone, atol=1e-6)
+  assert scorer.embed_pictures(pictures[:0]).shape == (0, SHARED)
+
+
+def linear_head(layers):
+  torch.manual_seed(1)
+  if layers == 1:
+    return torch.nn.Linear(SHARED, 1)
+
+  class Mlp(torch.nn.Module):  # LAION's, with its gaps in the numbering
+    def __init__(self):
+      super().__init__()
+      self.layers = torch.nn.Sequential(
+        torch.nn.Linear(SHARED, 20),
+        torch.nn.Dropout(0.2),
+        torch.nn.Linear(20, 12),
+        torch.nn.Dropout(0.1),
+        torch.nn.Linear(12, 6),
+        torch.nn.Linear(6, 1),
+      )
+
+    def forward(self, x):
+      return self.layers(x)
+
+  return Mlp()
+
+
+@pytest.mark.parametrize("layers", [1, 4])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_heads_agree_with_pytorch(model, tmp_path, layers, suffix):
+  head = linear_head(layers).eval()
+  path = tmp_path / f"head{suffix}"
+  if suffix == ".pth":
+    torch.save(head.state_dict(), path)
+  else:
+    from safetensors.torch import save_file
+
+    save_file(head.state_dict(), path)
+  scorer = clip_scores.Scorer(str(model[0]), clip_scores.load_head(str(path)), 4)
+  pictures = np.stack([look.clip_picture(f, scorer.side) for f in frames(3)])
+  embeddings = scorer.embed_pictures(pictures)
+  with torch.no_grad():
+    expected = head(torch.tensor(embeddings))[:, 0].numpy()
+  np.testing.assert_allclose(scorer.aesthetics(embeddings), expected, atol=1e-5)
+
+
+def test_what_does_not_fit_is_said(model, tmp_path):
+  from safetensors.torch import save_file
+
+  def refused(message, **changes):
+    with pytest.raises(ValueError, match=message):
+      clip_scores.check(settings(model[0], **changes))
+
+  refused("there is no such file", aesthetic=str(tmp_path / "none.safetensors"))
+  save_file({"weight": torch.zeros(3, 4), "bias": torch.zeros(3)}, tmp_path / "wide.safetensors")
+  refused("no linear layers that end in one score", aesthetic=str(tmp_path / "wide.safetensors"))
+  save_file({"weight": torch.zeros(1, 4)}, tmp_path / "bare.safetensors")
+  refused("no linear layer with a bias", aesthetic=str(tmp_path / "bare.safetensors"))
+  save_file({"weight": torch.zeros(1, 4), "bias": torch.zeros(1)}, tmp_path / "x.safetensors")
+  refused("a head on 4 dimensions", aesthetic=str(tmp_path / "x.safetensors"))
+  with pytest.raises(ValueError, match="nowhere"):
+    clip_scores.check(config.LookConfig(clip="nowhere"))
+  with pytest.raises(ValueError, match=r"set look\.clip"):
+    config.CurateConfig(look=config.LookConfig(aesthetic="x"))
+
+
+def test_other_weights_are_noticed(model, tmp_path):
+  import shutil
+
+  copy = tmp_path / "clip"
+  shutil.copytree(model[0], copy)
+  before = clip_scores.check(settings(copy))
+  assert before == clip_scores.check(settings(copy))
+  path = copy / "config.json"
+  path.write_text(json.dumps(json.loads(path.read_text())) + "\n")
+  assert before != clip_scores.check(settings(copy))
+
+
+def test_what_was_seen_survives_json():
+  embedding = np.random.default_rng(0).normal(size=(3, 8)).astype(np.float32)
+  for seen in (
+    look.Seen("a", text_area=0.25, aesthetic=5.5, embedding=embedding, cpu_s=0.1),
+    look.Seen("b", error="broken"),
+  ):
+    back = look.Seen.from_json(json.loads(json.dumps(seen.to_json())))
+    assert {**vars(back), "embedding": None} == {**vars(seen), "embedding": None}
+    if seen.embedding is not None:
+      np.testing.assert_array_equal(back.embedding, seen.embedding)
