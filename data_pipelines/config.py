@@ -135,6 +135,8 @@ class SelectConfig:
   max_hash_distance: int = 10
   # Clips whose CLIP embeddings have a cosine above 1 - this are repeats, too; 0 keeps them.
   min_embedding_distance: float = 0.01
+  # A list of clips (`vidjax select`): others are dropped. For a further size of the best ones only.
+  within: str = ""
   holdout_fraction: float = 0.01
   # At least this many clips are held out, as long as as many remain for training.
   holdout_min_clips: int = 1

@@ -80,11 +80,18 @@ def call(function: Callable[..., Any], *args: Any, stall_seconds: float) -> Outc
     _own.worker = None
     raise
   if worker.calls >= _CALLS_PER_PROCESS:
-    worker.close()
-    _own.worker = None
+    close()
   if kind == "raised":
     raise value
   return value
+
+
+def close() -> None:
+  """Ends the process of this thread, if it has one."""
+  worker = getattr(_own, "worker", None)
+  _own.worker = None
+  if worker:
+    worker.close()
 
 
 class _Worker:

@@ -30,7 +30,7 @@ from data_pipelines import analyse, clip_scores, ingest, look, progress
 from data_pipelines import config as config_lib
 from data_pipelines.paths import Paths
 from vidjax import command, errors, storage
-from vidjax.data import schema
+from vidjax.data import schema, subset
 from vidjax.data.sources import shards
 
 _VIDEOS = flags.DEFINE_string(
@@ -68,6 +68,8 @@ def curate(
       f"--videos={videos}: no video found, only {listing.images} images and {listing.others} other "
       "files"
     )
+  if config.select.within:
+    subset.read(config.select.within)  # what is wrong with it is said before any work
   weights = clip_scores.check(config.look) if config.look.clip else ""
   key = config_lib.fingerprint(analyse.VERSION, look.VERSION, weights, config, listing.signature)
   done = storage.Path(out) / _DONE

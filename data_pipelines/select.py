@@ -6,10 +6,12 @@ function of the clips alone, never of the order in which a runner visits them.
 
 from collections.abc import Iterable, Sequence
 import dataclasses
+import functools
 import hashlib
 
 from data_pipelines import config as config_lib
 from data_pipelines import tables
+from vidjax.data import subset
 
 
 def drop_reasons(clip: tables.Clip, config: config_lib.SelectConfig) -> tuple[str, ...]:
@@ -23,7 +25,14 @@ def drop_reasons(clip: tables.Clip, config: config_lib.SelectConfig) -> tuple[st
     reasons.append("low_frame_rate")
   if min(clip.width, clip.height) < config.min_short_side:
     reasons.append("low_resolution")
+  if config.within and clip.clip_id not in _within(config.within):
+    reasons.append("not_selected")
   return tuple(reasons)
+
+
+@functools.lru_cache(maxsize=1)
+def _within(path: str) -> frozenset[str]:
+  return frozenset(subset.read(path).astype(str).tolist())
 
 
 def is_short(clip: tables.Clip, config: config_lib.SelectConfig) -> bool:

@@ -10,6 +10,7 @@ from types import FrameType
 # Verb -> module. Modules are run, not imported: a verb brings in only what it needs itself.
 VERBS = {
   "curate": ("data_pipelines.run", "raw video -> annotated clips in shards"),
+  "select": ("data_pipelines.subset", "a curated set -> the list of its best clips"),
   "train_tokenizer": ("vidjax.train_tokenizer", "captions -> the tokenizer of a text encoder"),
   "inspect_data": ("vidjax.inspect_data", "what a config feeds: timings, contact sheet, captions"),
   "cache_latents": ("vidjax.cache_latents", "a data set -> the autoencoder's latents of it"),

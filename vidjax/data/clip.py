@@ -55,6 +55,7 @@ class Listing:
     sizes: (N, 2) int32, upright height and width; 0 where it is not known.
     digest: hash (hex) of all clips in their order, captions and labels included: what tells a
       resumed run that its data are still the same.
+    chosen: (N,) bool, which clips are to be shown at all; None for all.
 
   It is for whoever opens the data set. Decoding processes, to which a source is sent, need none of
   it, and of a hundred million clips it is gigabytes: a pickled listing is empty.
@@ -64,6 +65,7 @@ class Listing:
   fps: np.ndarray
   sizes: np.ndarray
   digest: str
+  chosen: np.ndarray | None = None
 
   def __len__(self) -> int:
     return len(self.durations_s)

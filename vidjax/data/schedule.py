@@ -178,6 +178,9 @@ def _usable(source: Source, config: SetConfig, view: View) -> np.ndarray:
   """Numbers of the clips that hold every window of the view, uint32; says what is left out."""
   listing = source.listing
   fits = np.all([grid.fits(listing) for grid in view.grids], axis=0)
+  if listing.chosen is not None:
+    logging.info("%d of %d clips are chosen", listing.chosen.sum(), len(listing))
+    fits &= listing.chosen
   unreadable = int(np.isnan(listing.durations_s).sum())
   name = source.path or config.kind
   needs = "; or ".join(grid.needs for grid in view.grids)

@@ -20,7 +20,9 @@ import numpy as np
 
 from vidjax import errors, packed, storage
 from vidjax.data import records, schema, video
+from vidjax.data import subset as subset_lib
 from vidjax.data.clip import Clip, Listing
+from vidjax.data.sources import options as options_lib
 from vidjax.observe import console
 
 
@@ -62,24 +64,41 @@ class ShardSource:
 
 
 def open_source(path: str, split: str, options: Mapping[str, Any]) -> ShardSource:
-  """Opens the clips of `split`. There are no options.
+  """Opens the clips of `split`.
+
+  Args:
+    path: the folder.
+    split: one of its splits.
+    options: `subset` names a list of clips as `vidjax select` writes it: others are not shown.
 
   Raises:
-    ValueError: there are.
+    ValueError: there are other options.
     FileNotFoundError: there is no such folder.
-    DataError: shards are missing or broken, or of another version.
+    DataError: shards are missing or broken, or of another version; or none of the clips is chosen.
   """
-  if options:
-    raise ValueError(f"data kind 'shards' has no option {', '.join(map(repr, options))}")
+  options_lib.check("shards", options, ("subset",))
   files = schema.shard_files(path, split)
   schema.check_version(files[0].parent)
   index = load_index(path, split)
   return ShardSource(
     path=path,
-    listing=index.listing,
+    listing=_chosen(index, options["subset"], path) if options.get("subset") else index.listing,
     shards=tuple(map(str, files)),
     ends=tuple(itertools.accumulate(index.counts)),
   )
+
+
+def _chosen(index: "ShardIndex", subset: Any, path: str) -> Listing:
+  """The listing with the choice of a list of clips, which is then part of what the data are."""
+  wanted = subset_lib.read(subset)
+  chosen = np.isin(index.clip_ids, wanted)
+  if not chosen.any():
+    raise errors.DataError(
+      f"{subset}: none of its {len(wanted)} clips is in {path}: it was chosen of another data set"
+    )
+  digest = hashlib.sha256(f"{index.listing.digest} of them".encode())
+  digest.update(np.sort(index.clip_ids[chosen]).tobytes())
+  return dataclasses.replace(index.listing, chosen=chosen, digest=digest.hexdigest())
 
 
 def as_clip(record: schema.ClipRecord) -> Clip:
@@ -107,10 +126,12 @@ class ShardIndex:
   Attributes:
     counts: numbers of records in the shards.
     listing: of all records in their order.
+    clip_ids: (N,) bytes; empty for records that cannot be read.
   """
 
   counts: tuple[int, ...]
   listing: Listing
+  clip_ids: np.ndarray
 
 
 def load_index(path: str, split: str) -> ShardIndex:
@@ -144,6 +165,7 @@ def write_index(path: str, split: str) -> None:
     fps=index.listing.fps,
     sizes=index.listing.sizes,
     digest=np.array(index.listing.digest),
+    clip_ids=index.clip_ids,
   )
   storage.write_bytes(_index_file(folder, split), stream.getvalue())
 
@@ -157,12 +179,13 @@ def _load_index(
     # The size alone says little: ArrayRecord fills files up to whole blocks of 64 KiB.
     fresh = file.stat().mtime >= changed
     with packed.load_arrays(file, errors.DataError) as stored:
-      known = {"shards", "shard_bytes"} <= set(stored.files)
+      known = {"shards", "shard_bytes", "clip_ids"} <= set(stored.files)
       fresh = fresh and known and tuple(stored["shards"]) == shards
       if fresh and tuple(stored["shard_bytes"]) == sizes:
         columns = (stored["durations_s"], stored["fps"], stored["sizes"])
         listing = Listing(*columns, digest=str(stored["digest"]))
-        return ShardIndex(tuple(int(count) for count in stored["counts"]), listing)
+        counts = tuple(int(count) for count in stored["counts"])
+        return ShardIndex(counts, listing, stored["clip_ids"])
     logging.warning("%s is older than the shards beside it: reading all of them instead", file)
   return _scan(folder, split, shards)
 
@@ -177,6 +200,7 @@ def _scan(folder: str, split: str, shards: tuple[str, ...]) -> ShardIndex:
   counts = tuple(reader.num_records() for reader in readers)
   durations_s, fps = np.full(sum(counts), np.nan), np.full(sum(counts), np.nan)
   sizes = np.zeros((sum(counts), 2), np.int32)
+  ids = [""] * sum(counts)
   digest = hashlib.sha256()
   places = ((reader, i) for reader, n in zip(readers, counts, strict=True) for i in range(n))
   with console.Progress(f"index of {split}", sum(counts)) as progress:
@@ -187,9 +211,11 @@ def _scan(folder: str, split: str, shards: tuple[str, ...]) -> ShardIndex:
         clip = schema.parse_record(data)
         durations_s[number], fps[number] = clip.num_frames / clip.fps, clip.fps
         sizes[number] = clip.height, clip.width
+        ids[number] = clip.clip_id
       except (RuntimeError, errors.DataError) as error:
         digest.update(b"unreadable")
         logging.warning("%s: record %d of %r cannot be read: %s", folder, number, split, error)
       if number % 1000 == 999:  # a few thousand are read in a second
         progress.update(number + 1)
-  return ShardIndex(counts, Listing(durations_s, fps, sizes, digest.hexdigest()))
+  listing = Listing(durations_s, fps, sizes, digest.hexdigest())
+  return ShardIndex(counts, listing, np.array(ids, np.bytes_))

@@ -151,3 +151,45 @@ def test_a_missing_folder_is_an_input_error(tmp_path):
 def test_an_unknown_option_is_refused(dataset):
   with pytest.raises(ValueError, match="'shards' has no option 'colour'"):
     shards.open_source(str(dataset), "train", {"colour": 1})
+
+
+def write_subset(path, ids):
+  import pyarrow as pa
+  from pyarrow import parquet
+
+  parquet.write_table(pa.table({"clip_id": ids}), path)
+  return {"subset": str(path)}
+
+
+def test_a_subset_shows_the_chosen_clips_alone(dataset, tmp_path):
+  options = write_subset(tmp_path / "a.parquet", ["clip03", "clip01", "elsewhere"])
+  assert usable(dataset, options=options) == ["clip01", "clip03"]
+  whole = open_shards(dataset).listing.digest
+  some = shards.open_source(str(dataset), "train", options)
+  others = write_subset(tmp_path / "b.parquet", ["clip03", "clip02"])
+  digests = {whole, some.listing.digest}
+  digests.add(shards.open_source(str(dataset), "train", others).listing.digest)
+  assert len(digests) == 3  # a run that is resumed notices
+  assert some[5].clip_id == "clip05"  # numbers are those of the shards
+  assert pickle.loads(pickle.dumps(some)).listing.chosen is None
+
+
+def test_a_subset_of_something_else_is_refused(dataset, tmp_path):
+  options = write_subset(tmp_path / "a.parquet", ["x", "y"])
+  with pytest.raises(errors.DataError, match="none of its 2 clips is in"):
+    shards.open_source(str(dataset), "train", options)
+  with pytest.raises(errors.DataError, match="does not exist"):
+    shards.open_source(str(dataset), "train", {"subset": str(tmp_path / "none.parquet")})
+  with pytest.raises(ValueError, match="no option 'subsets': it knows subset"):
+    shards.open_source(str(dataset), "train", {"subsets": "x"})
+
+
+def test_an_index_without_ids_is_made_anew(dataset, tmp_path, records):
+  shards.write_index(str(dataset), "train")
+  (file,) = (dataset / "shards").glob("index-train.npz")
+  with np.load(file) as stored:
+    old = {name: stored[name] for name in stored.files if name != "clip_ids"}
+  np.savez(file, **old)
+  shards._load_index.cache_clear()
+  options = write_subset(tmp_path / "a.parquet", ["clip02"])
+  assert usable(dataset, options=options) == ["clip02"]
