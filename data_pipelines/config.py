@@ -166,6 +166,16 @@ class ShardConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ReportConfig:
+  """What the page shows."""
+
+  # Moving thumbnails for each reason to drop clips, and of those kept.
+  examples: int = 4
+  # What a core costs for an hour, in any currency, for the projection.
+  core_hour_price: float = 0.04
+
+
+@dataclasses.dataclass(frozen=True)
 class CurateConfig:
   """All of it."""
 
@@ -176,6 +186,7 @@ class CurateConfig:
   select: SelectConfig = dataclasses.field(default_factory=SelectConfig)
   encode: EncodeConfig = dataclasses.field(default_factory=EncodeConfig)
   shard: ShardConfig = dataclasses.field(default_factory=ShardConfig)
+  report: ReportConfig = dataclasses.field(default_factory=ReportConfig)
 
   def __post_init__(self) -> None:
     """Refuses values that no run can mean."""

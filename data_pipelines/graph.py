@@ -14,6 +14,7 @@ from apache_beam.pvalue import AsSingleton
 from data_pipelines import (
   analyse,
   embeddings,
+  examples,
   ingest,
   judging,
   manifest,
@@ -57,6 +58,11 @@ def build(
   rejects = AsSingleton(
     analyses | "rejects" >> beam.FlatMap(_reject) | "all rejects" >> beam.combiners.ToList()
   )
+  shown_examples = AsSingleton(
+    examples.pick(every_clip, paths, config) | "all examples" >> beam.combiners.ToList()
+    if config.report.examples
+    else root | "no examples" >> beam.Create([[]])
+  )
   costs = AsSingleton(every_cost | "all costs" >> beam.combiners.ToList())
   one = root | "once" >> beam.Create([None])
   _ = one | "clips.parquet" >> beam.Map(
@@ -66,7 +72,7 @@ def build(
     lambda _, rows: tables.write_rejects(rows, f"{paths.out}/rejects.parquet"), rejects
   )
   _ = one | "report.html" >> beam.Map(
-    _report, clips, rejects, AsSingleton(shown), costs, listing, paths, config
+    _report, clips, rejects, AsSingleton(shown), shown_examples, costs, listing, paths, config
   )
 
 
@@ -92,12 +98,13 @@ def _report(
   rows: list[tables.Clip],
   rejects: list[tables.Reject],
   shown: list[analyse.Analysis],
+  thumbnails: list[tuple[str, tables.Clip, str]],
   costs: list[tables.Cost],
   listing: ingest.Listing,
   paths: Paths,
   config: config_lib.CurateConfig,
 ) -> None:
-  page = report.render(rows, rejects, shown, costs, listing, config)
+  page = report.render(rows, rejects, shown, thumbnails, costs, listing, config)
   storage.write_text(f"{paths.out}/report.html", page)
 
 

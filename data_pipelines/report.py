@@ -1,10 +1,11 @@
 """The page to look at after a run: what was found, what was dropped, and where the thresholds lie.
 
-One file with everything inside: pictures as data URIs, charts as SVG.
+In the manner of Stable Video Diffusion's Table 1 and Figure 3. One file with everything inside:
+pictures as data URIs, charts as SVG.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 import dataclasses
 import itertools
 import math
@@ -13,7 +14,7 @@ from typing import Any
 from etils import epath
 import jinja2
 
-from data_pipelines import analyse, ingest, select, tables, thresholds
+from data_pipelines import analyse, examples, ingest, select, tables, thresholds
 from data_pipelines import config as config_lib
 
 _BINS = 40
@@ -24,6 +25,7 @@ def render(
   rows: Sequence[tables.Clip],
   rejects: Sequence[tables.Reject],
   shown: Sequence[analyse.Analysis],
+  thumbnails: Sequence[tuple[str, tables.Clip, str]],
   costs: Sequence[tables.Cost],
   listing: ingest.Listing,
   config: config_lib.CurateConfig,
@@ -34,6 +36,7 @@ def render(
     rows: All clips with their verdict.
     rejects: Files that gave none.
     shown: Analyses of the sources to show one by one.
+    thumbnails: (reason or "kept", clip, data URI) of some clips.
     costs: What the stages took.
     listing: What was in the folder.
     config: The thresholds in force.
@@ -54,13 +57,94 @@ def render(
     hours_kept=sum(row.seconds for row in kept) / 3600,
     seconds_kept=sum(row.seconds for row in kept),
     num_holdout=sum(bool(row.scores.get("holdout")) for row in kept),
-    reasons=sorted(Counter(r for row in rows for r in row.drop_reasons).items()),
+    statistics=_statistics(rows, len(listing.media)),
+    verdicts=_verdicts(rows, thumbnails),
+    costs=_costs(costs),
+    core_hour_price=config.report.core_hour_price,
     rejects=sorted(rejects, key=lambda r: r.source),
     charts=_charts(rows, config),
     sources=[_source(a, by_source.get(a.source, [])) for a in shown if a.strip],
     num_sources=len(listing.media),
     settings=_settings(config),
   )
+
+
+def _statistics(rows: Sequence[tables.Clip], num_files: int) -> list[tuple[str, list[str]]]:
+  """The rows of Table 1 of Stable Video Diffusion, for all clips and for those that are kept."""
+  parts = [list(rows), [row for row in rows if row.kept]]
+
+  def of_each(value: Callable[[list[tables.Clip]], float], form: str) -> list[str]:
+    return [form % value(part) if part else "–" for part in parts]
+
+  return [
+    ("clips", of_each(len, "%d")),
+    ("length of a clip, mean, seconds", of_each(lambda p: _mean(c.seconds for c in p), "%.2f")),
+    ("total length, hours", of_each(lambda p: sum(c.seconds for c in p) / 3600, "%.4g")),
+    (
+      "frames of a clip, mean",
+      of_each(lambda p: _mean(c.end_frame - c.start_frame for c in p), "%.0f"),
+    ),
+    ("clips per file", of_each(lambda p: len(p) / max(num_files, 1), "%.2f")),
+    (
+      "with texts",
+      of_each(lambda p: 100 * _mean(float(bool(c.captions)) for c in p), "%.0f %%"),
+    ),
+  ]
+
+
+def _mean(values: Iterable[float]) -> float:
+  values = list(values)
+  return sum(values) / max(len(values), 1)
+
+
+def _verdicts(
+  rows: Sequence[tables.Clip], thumbnails: Sequence[tuple[str, tables.Clip, str]]
+) -> list[dict[str, Any]]:
+  """Each reason to drop clips, the most frequent first, after those that are kept."""
+  counts = Counter(reason for row in rows for reason in row.drop_reasons)
+  kept = sum(row.kept for row in rows)
+  ordered = [(examples.KEPT, kept), *sorted(counts.items(), key=lambda item: (-item[1], item[0]))]
+  return [
+    {
+      "name": name,
+      "count": count,
+      "share": 100 * count / max(len(rows), 1),
+      "examples": sorted(
+        (
+          (clip.source, clip.start_time_s, uri)
+          for reason, clip, uri in thumbnails
+          if reason == name
+        ),
+      ),
+    }
+    for name, count in ordered
+  ]
+
+
+def _costs(costs: Sequence[tables.Cost]) -> dict[str, Any]:
+  """What each stage took, of the video that it saw and of all."""
+  stages: dict[str, list[float]] = {}
+  for cost in costs:
+    totals = stages.setdefault(cost.stage, [0.0, 0.0])
+    totals[0] += cost.cpu_s
+    totals[1] += cost.video_s
+  everything_s = stages.get("analyse", [0.0, 0.0])[1]
+  cpu_s = sum(total for total, _ in stages.values())
+  return {
+    "stages": [
+      {
+        "name": name,
+        "cpu_s": stage_cpu_s,
+        "video_s": video_s,
+        "speed": video_s / stage_cpu_s if stage_cpu_s else math.inf,
+        "share": 100 * stage_cpu_s / max(cpu_s, 1e-9),
+        # Later stages see less of it, so an hour of footage costs less there.
+        "core_hours": stage_cpu_s / everything_s if everything_s else 0.0,
+      }
+      for name, (stage_cpu_s, video_s) in stages.items()
+    ],
+    "core_hours": cpu_s / everything_s if everything_s else 0.0,
+  }
 
 
 def _charts(rows: Sequence[tables.Clip], config: config_lib.CurateConfig) -> list[dict[str, Any]]:
