@@ -110,6 +110,11 @@ def _run(
   _check_flags(beam_flags, pipeline_options.PipelineOptions)
   options = pipeline_options.PipelineOptions(beam_flags)
   runner = options.view_as(pipeline_options.StandardOptions).runner
+  if runner == "DataflowRunner" and (storage.is_local(listing.root) or storage.is_local(out)):
+    raise ValueError(
+      f"--runner=DataflowRunner: its workers see neither --videos={listing.root} nor --out={out} on"
+      " this machine: put both into a bucket"
+    )
   direct = options.view_as(pipeline_options.DirectOptions)
   if runner in (None, "DirectRunner"):
     # Beam's own DirectRunner first tries to fetch a helper program from the net. PyAV and OpenCV

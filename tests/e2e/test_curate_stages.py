@@ -2,6 +2,9 @@
 
 import json
 import pathlib
+import subprocess
+import sys
+import time
 
 from array_record.python import array_record_module
 import numpy as np
@@ -136,3 +139,46 @@ def test_all_scores_and_texts(repo_root, tmp_path):
   assert len(server.requests) == asked + 8  # all texts are remembered
   assert_same_result(out, again)
   server.close()
+
+
+@pytest.mark.slow
+def test_the_portable_runner_gives_the_same(repo_root, tmp_path):
+  """The job goes to a job server, which runs it in workers that call back here (loopback)."""
+  (tmp_path / "videos").mkdir()
+  for seed, name in enumerate(("a", "b", "c")):
+    media.write(tmp_path / "videos" / f"{name}.mp4", media.shot(seed, 40))
+  media.write(tmp_path / "videos" / "copy.webm", media.shot(0, 40), codec="libvpx")
+  (tmp_path / "videos" / "broken.mp4").write_bytes(b"nothing")
+  port = tmp_path / "port"
+  service = "apache_beam.runners.portability.local_job_service_main"
+  server = subprocess.Popen(
+    [sys.executable, "-m", service, "--port=0", f"--port_file={port}"],
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.DEVNULL,
+  )
+  try:
+    until = time.monotonic() + 120
+    while not (port.exists() and port.read_text()):
+      assert server.poll() is None
+      assert time.monotonic() < until
+      time.sleep(0.2)
+    flags = [f"--videos={tmp_path / 'videos'}", *FLAGS]
+    portable = ["--runner=PortableRunner", f"--job_endpoint=localhost:{port.read_text()}"]
+    portable += ["--environment_type=LOOPBACK"]
+    code, text = run(repo_root, *flags, f"--out={tmp_path / 'portable'}", *portable)
+    assert code == 0, text
+  finally:
+    server.kill()
+    server.wait()
+  code, text = run(repo_root, *flags, f"--out={tmp_path / 'embedded'}")
+  assert code == 0, text
+  assert len(rows(tmp_path / "portable")) == 4
+  assert_same_result(tmp_path / "portable", tmp_path / "embedded")
+
+
+def test_dataflow_sees_no_local_files(repo_root, tmp_path):
+  media.write(tmp_path / "a.mp4", media.shot(0, 10))
+  flags = [f"--videos={tmp_path}", f"--out={tmp_path / 'clips'}", "--runner=DataflowRunner"]
+  code, text = run(repo_root, *flags)
+  assert code == 2, text
+  assert "put both into a bucket" in text

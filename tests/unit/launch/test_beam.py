@@ -1,0 +1,87 @@
+"""The scripts that curate on clusters: whole commands, of flags that Beam knows."""
+
+import os
+import shlex
+import subprocess
+
+from absl import flags
+from apache_beam.options import pipeline_options
+import pytest
+
+from data_pipelines import run
+
+NEEDED = {
+  "dataflow": {
+    "PROJECT": "p",
+    "REGION": "us-central1",
+    "IMAGE": "registry/vidjax",
+    "TEMP": "gs://b/temp",
+  },
+  "flink": {"MASTER": "jobmanager:8081"},
+  "spark": {"MASTER": "spark://host:7077"},
+}
+RUNNERS = {"dataflow": "DataflowRunner", "flink": "FlinkRunner", "spark": "SparkRunner"}
+
+
+def script(repo_root, name, *arguments, **env):
+  return subprocess.run(
+    ["bash", str(repo_root / "launch" / "beam" / f"{name}.sh"), *arguments],
+    env={"PATH": os.environ["PATH"], **env},
+    capture_output=True,
+    text=True,
+    timeout=60,
+  )
+
+
+def rendered(repo_root, name, *arguments, **env):
+  done = script(repo_root, name, *arguments, DRY_RUN="1", **NEEDED[name], **env)
+  assert done.returncode == 0, done.stderr
+  words = shlex.split(done.stdout)
+  assert words[:4] == ["python3", "-m", "vidjax.cli", "curate"]
+  return words[4:]
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_command_of_known_flags(repo_root, name):
+  words = rendered(
+    repo_root, name, "gs://b/my videos", "gs://b/clips", "--config=a b.py", JAR="x.jar"
+  )
+  assert words[:2] == ["--videos=gs://b/my videos", "--out=gs://b/clips"]
+  assert words[-1] == "--config=a b.py"
+  ours = {f"--{flag}" for flag in flags.FLAGS}
+  beam_flags = [word for word in words if word.partition("=")[0] not in ours]
+  run._check_flags(beam_flags, pipeline_options.PipelineOptions)
+  options = pipeline_options.PipelineOptions(beam_flags)
+  assert options.view_as(pipeline_options.StandardOptions).runner == RUNNERS[name]
+  unset = {k: v for k, v in options.get_all_options(drop_default=True).items() if v in (None, "")}
+  assert unset == {}
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_what_is_missing_is_said(repo_root, name):
+  for variable in NEEDED[name]:
+    env = {key: value for key, value in NEEDED[name].items() if key != variable}
+    done = script(repo_root, name, "gs://b/videos", "gs://b/clips", DRY_RUN="1", **env)
+    assert done.returncode != 0
+    assert variable in done.stderr
+    assert "usage:" in done.stderr
+  assert "usage:" in script(repo_root, name, **NEEDED[name]).stderr
+
+
+def test_without_a_dry_run_the_command_is_run(repo_root, tmp_path):
+  python = tmp_path / "python"
+  python.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+  python.chmod(0o755)
+  done = script(repo_root, "flink", "v", "o", PYTHON=str(python), **NEEDED["flink"])
+  assert done.stdout.splitlines()[:4] == ["-m", "vidjax.cli", "curate", "--videos=v"]
+
+
+def test_the_image_is_of_the_locked_beam(repo_root):
+  image = (repo_root / "launch" / "beam" / "Dockerfile").read_text()
+  lock = (repo_root / "requirements" / "base.lock").read_text()
+  version = image.split("FROM apache/beam_python3.11_sdk:")[1].split()[0]
+  assert f"apache-beam=={version} " in lock
+  for line in image.splitlines():
+    if line.startswith("COPY"):
+      for source in line.split()[1:-1]:
+        assert (repo_root / source).exists(), source
