@@ -138,13 +138,16 @@ def _is_cut(
 
 def _is_flash(frame: int, found: signals.Signals) -> bool:
   """Whether the old picture is back (or the new one was there before) within a few frames."""
-  tiny = found.tiny.astype(np.int16)
-  limit = 0.4 * float(np.abs(tiny[frame] - tiny[frame - 1]).mean())
+
+  def difference(a: int, b: int) -> float:
+    if not (0 <= a < found.num_frames and 0 <= b < found.num_frames):
+      return math.inf
+    return float(np.abs(found.tiny[a].astype(np.int16) - found.tiny[b]).mean())
+
+  limit = 0.4 * difference(frame, frame - 1)
 
   def alike(a: int, b: int) -> bool:
-    if not (0 <= a < len(tiny) and 0 <= b < len(tiny)):
-      return False
-    return float(np.abs(tiny[a] - tiny[b]).mean()) < limit
+    return difference(a, b) < limit
 
   back = any(alike(frame - 1, frame + k) for k in range(1, _FLASH + 1))
   was_there = any(alike(frame - 1 - k, frame) for k in range(1, _FLASH + 1))

@@ -10,6 +10,8 @@ import dataclasses
 import math
 from typing import Any
 
+import av
+from av.video.reformatter import VideoReformatter
 import numpy as np
 
 from data_pipelines import config as config_lib
@@ -143,17 +145,17 @@ def encode_source(
     frames = iter(reader)
     waiting = next(frames, None)
 
-    def pictures(row: tables.Clip) -> Iterator[tuple[float, np.ndarray]]:
+    def pictures(row: tables.Clip) -> Iterator[tuple[float, np.ndarray | av.VideoFrame]]:
       nonlocal waiting
-      last_s = -math.inf
+      last_s, reformatter = -math.inf, VideoReformatter()
       size = stored_size(row.width, row.height, config.short_side)
       while waiting is not None and waiting.index < row.end_frame:
         alive()
         frame, due = waiting, waiting.index >= row.start_frame
         if due and _is_due(frame.time_s, last_s, config.max_fps):
           last_s = frame.time_s
-          picture_HWC = video.upright_rgb(frame.picture, reader.stream, size)
-          yield frame.time_s - row.start_time_s, picture_HWC
+          picture = video.upright_420(frame.picture, reader.stream, size, reformatter)
+          yield frame.time_s - row.start_time_s, picture
         waiting = next(frames, None)
 
     for row in sorted(rows, key=lambda r: r.start_frame):

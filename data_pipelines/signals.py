@@ -10,6 +10,7 @@ from collections.abc import Callable
 import dataclasses
 from typing import Any
 
+from av.video.reformatter import VideoReformatter
 import cv2
 import numpy as np
 
@@ -98,12 +99,14 @@ def read_signals(path: str, on_frame: Callable[[], None] | None = None) -> Signa
     video.NoVideoError: no video stream.
     av.error.FFmpegError: it cannot be opened at all.
   """
-  times_s, difference, detail, tiny, strip = [], [], [], [], []
+  times_s, difference, detail, strip = [], [], [], []
+  tiny = _Frames()
   jumps: dict[int, Jump] = {}
   previous = None
   damaged, key_frames = [], []
   strip_step = 1
   width = height = rotation = 0
+  reformatter = VideoReformatter()
   with video.FrameReader(path) as reader:
     expected = ingest.announced_frames(reader)
     for frame in reader:
@@ -111,7 +114,7 @@ def read_signals(path: str, on_frame: Callable[[], None] | None = None) -> Signa
         width, height = video.upright_size(frame.picture, reader.stream)
         rotation = frame.picture.rotation
       size = _scaled(width, height, SMALL_SIDE)
-      small_HWC = video.upright_rgb(frame.picture, reader.stream, size)
+      small_HWC = video.upright_rgb(frame.picture, reader.stream, size, reformatter)
       change = 0.0
       if previous is not None:
         change = float(cv2.absdiff(small_HWC, previous).mean())
@@ -144,7 +147,7 @@ def read_signals(path: str, on_frame: Callable[[], None] | None = None) -> Signa
     difference=np.asarray(difference, np.float32),
     detail=np.asarray(detail, np.float32),
     jumps=jumps,
-    tiny=np.stack(tiny) if tiny else np.zeros((0, TINY_SIDE, TINY_SIDE, 3), np.uint8),
+    tiny=tiny.all(),
     strip=strip,
     width=width,
     height=height,
@@ -156,6 +159,26 @@ def read_signals(path: str, on_frame: Callable[[], None] | None = None) -> Signa
     errors=errors,
     frames_expected=expected,
   )
+
+
+class _Frames:
+  """Frames of one size, one after the other in memory: a film has hundreds of thousands of them."""
+
+  def __init__(self):
+    self._frames = np.zeros((0, TINY_SIDE, TINY_SIDE, 3), np.uint8)
+    self._count = 0
+
+  def append(self, frame_HWC: np.ndarray) -> None:
+    """Adds a frame."""
+    if self._count == len(self._frames):
+      # The system moves large arrays without copying them.
+      self._frames.resize((self._count * 9 // 8 + 256, *frame_HWC.shape), refcheck=False)
+    self._frames[self._count] = frame_HWC
+    self._count += 1
+
+  def all(self) -> np.ndarray:
+    """(T, H, W, 3), all of them."""
+    return self._frames[: self._count]
 
 
 def copyable(container: Any, stream: Any) -> bool:

@@ -18,12 +18,15 @@ from typing import Any
 import av
 import av.error
 import av.stream
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 import numpy as np
 
 from vidjax.data import limits, picked, transforms
 
 TIME_TOLERANCE_S = picked.TIME_TOLERANCE_S
+
+# Those of standard and of high definition; where nothing is said it is taken for the former.
+_COMMON_MATRICES = (1, 2, 5, 6)  # BT.709, unspecified, BT.470BG, SMPTE 170M (H.273, table 4)
 
 Source = bytes | str | os.PathLike[str]
 
@@ -298,7 +301,10 @@ def upright_size(picture: av.VideoFrame, stream: Any) -> tuple[int, int]:
 
 
 def upright_rgb(
-  picture: av.VideoFrame, stream: Any, size: tuple[int, int] | None = None
+  picture: av.VideoFrame,
+  stream: Any,
+  size: tuple[int, int] | None = None,
+  reformatter: VideoReformatter | None = None,
 ) -> np.ndarray:
   """Converts a decoded frame to what a player shows, in one pass.
 
@@ -308,12 +314,40 @@ def upright_rgb(
     picture: The frame.
     stream: Its stream, for the shape of a pixel.
     size: (width, height) to scale to, upright; None keeps the upright size.
+    reformatter: Keeps its tables from frame to frame.
 
   Returns:
     (H, W, 3) uint8 RGB, contiguous.
   """
   size = size or upright_size(picture, stream)
-  return np.ascontiguousarray(_rgb(picture, stream, size, VideoReformatter()))
+  rgb_HWC = _rgb(picture, stream, size, reformatter or VideoReformatter())
+  return np.ascontiguousarray(rgb_HWC)
+
+
+def upright_420(
+  picture: av.VideoFrame, stream: Any, size: tuple[int, int], reformatter: VideoReformatter
+) -> av.VideoFrame | np.ndarray:
+  """A decoded frame as H.264 stores it, for `mp4.encode_timed`: scaled without the way through RGB.
+
+  Args:
+    picture: The frame.
+    stream: Its stream, for the shape of a pixel.
+    size: (width, height) to scale to, upright, both even.
+    reformatter: Keeps its tables from frame to frame.
+
+  Returns:
+    yuv420p, limited range, BT.601 or BT.709 as the source; RGB as of `upright_rgb` where that does
+    not do: the frame is turned or mirrored, or its colours are others.
+  """
+  limited = picture.color_range != ColorRange.JPEG
+  if any(_orientation(picture)) or not limited or picture.colorspace not in _COMMON_MATRICES:
+    return _rgb(picture, stream, size, reformatter)
+  width, height = size
+  shrinks = height <= upright_size(picture, stream)[1]
+  method = Interpolation.AREA if shrinks else Interpolation.BICUBIC
+  # Without it everything ends up a little darker.
+  method |= Interpolation.ACCURATE_RND
+  return reformatter.reformat(picture, width, height, "yuv420p", interpolation=method, threads=1)
 
 
 def _rgb(

@@ -1,13 +1,15 @@
 """Stored clips: exactly the frames of the span, upright, at training size, in time."""
 
+import dataclasses
 import fractions
 
+import av
 import numpy as np
 import pytest
 
 from data_pipelines import analyse, config, encode
 from tests import media
-from vidjax.data import video
+from vidjax.data import mp4, video
 
 CURATE = config.CurateConfig(
   select=config.SelectConfig(min_seconds=0.5), encode=config.EncodeConfig(short_side=48, crf=12)
@@ -98,3 +100,38 @@ def test_clips_start_at_zero_with_a_key_frame_every_second(tmp_path):
     assert reader.stream.codec_context.pix_fmt == "yuv420p"
     keys_s = [f.time_s for f in reader if f.picture.key_frame]
   assert keys_s == pytest.approx([0.0, 1.0, 2.0])
+
+
+@pytest.mark.parametrize(("matrix", "full_range"), [(1, False), (2, False), (6, False), (1, True)])
+def test_colours_are_those_of_the_way_through_rgb(tmp_path, matrix, full_range):
+  """Stored without that way, or with it, a clip has the colours that the source shows."""
+  path = tmp_path / "v.mp4"
+  frames = media.shot(8, 12, height=180, width=320)
+  with av.open(str(path), "w") as container:
+    stream = container.add_stream("libx264", rate=24, options={"crf": "4"})
+    stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"
+    stream.codec_context.colorspace = matrix
+    stream.codec_context.color_range = 2 if full_range else 1
+    for frame in frames:
+      picture = av.VideoFrame.from_ndarray(frame, "rgb24").reformat(
+        format="yuv420p",
+        dst_colorspace="ITU709" if matrix == 1 else "ITU601",
+        dst_color_range="JPEG" if full_range else "MPEG",
+      )
+      picture.pts = None
+      container.mux(stream.encode(picture))
+    container.mux(stream.encode(None))
+  large = dataclasses.replace(CURATE, encode=config.EncodeConfig(short_side=96, crf=4))
+  ((_, data),) = curated(tmp_path, path, large)
+  times_s = np.arange(12) / 24
+  stored = video.read_frames_at(data, times_s).astype(float)
+  with video.FrameReader(path) as reader:
+    shown = np.stack(
+      [video.upright_rgb(f.picture, reader.stream, (170, 96)).astype(float) for f in reader]
+    )
+  through_rgb = video.read_frames_at(
+    mp4.encode_mp4(shown.astype(np.uint8), times_s, crf=4), times_s
+  )
+  bias = (stored - shown).mean((0, 1, 2))
+  assert np.abs(bias - (through_rgb - shown).mean((0, 1, 2))).max() < 0.6
+  assert np.abs(stored - shown).mean() < 1.2 * np.abs(through_rgb - shown).mean()
