@@ -31,7 +31,7 @@ import numpy as np
 
 from data_pipelines import config as curation
 from vidjax import storage
-from vidjax.data import mp4, transforms, video, windows
+from vidjax.data import mp4, transforms, upright, video, windows
 
 _FOOTAGE = flags.DEFINE_string("footage", None, "Folder of the footage.", required=True)
 _PEERS_PYTHON = flags.DEFINE_string("peers_python", "", "A Python that has other readers.")
@@ -66,7 +66,7 @@ def frames_of(name: str, height: int, width: int) -> list[np.ndarray]:
   with video.FrameReader(f"{_FOOTAGE.value}/{file}") as reader:
     for frame in reader:
       if first <= frame.index < first + count:
-        frames.append(video.upright_rgb(frame.picture, reader.stream, (width, height)))
+        frames.append(upright.rgb(frame.picture, reader.stream, (width, height)))
   assert len(frames) == count, f"{file} has {len(frames)} frames from {first} on"
   return (frames + frames[::-1])[:_FRAMES]
 

@@ -154,7 +154,8 @@ class EncodeConfig:
   rungs: tuple[int, ...] = ()
   max_fps: float = 30.0
   crf: int = 20
-  preset: str = "fast"
+  # As good as "fast" at the same crf, in fewer bytes and half the time (benchmarks/results).
+  preset: str = "veryfast"
   key_frame_every_s: float = 1.0
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from data_pipelines import config as config_lib
 from data_pipelines import stream_copy, tables
 from vidjax import storage
-from vidjax.data import mp4, schema, video
+from vidjax.data import mp4, schema, upright, video
 
 _TOLERANCE_S = 2e-3  # Matroska and WebM round their time stamps to milliseconds.
 
@@ -154,7 +154,7 @@ def encode_source(
         frame, due = waiting, waiting.index >= row.start_frame
         if due and _is_due(frame.time_s, last_s, config.max_fps):
           last_s = frame.time_s
-          picture = video.upright_420(frame.picture, reader.stream, size, reformatter)
+          picture = upright.yuv420(frame.picture, reader.stream, size, reformatter)
           yield frame.time_s - row.start_time_s, picture
         waiting = next(frames, None)
 

@@ -37,6 +37,9 @@ _VIDEOS = flags.DEFINE_string(
   "videos", None, "Folder, searched at any depth; DIR/**/*.mp4; or a list."
 )
 _OUT = flags.DEFINE_string("out", None, "Folder for the results; may be gs:// or s3://.")
+_CACHE = flags.DEFINE_string(
+  "cache", None, "Folder for what stages remember, for runs to share; by default OUT/.cache."
+)
 _CONFIG = flags.DEFINE_string(
   "config", None, "Config file, FILE.py[:variant]; without it the defaults of pretraining."
 )
@@ -44,7 +47,11 @@ _DONE = ".curated.json"
 
 
 def curate(
-  videos: str, out: str, config: config_lib.CurateConfig, beam_flags: list[str] | None = None
+  videos: str,
+  out: str,
+  config: config_lib.CurateConfig,
+  beam_flags: list[str] | None = None,
+  cache: str | None = None,
 ) -> dict[str, Any]:
   """Curates videos.
 
@@ -53,6 +60,7 @@ def curate(
     out: Folder for the results.
     config: Thresholds.
     beam_flags: Flags for Apache Beam, such as ["--runner=DataflowRunner"].
+    cache: Folder for what stages remember; None for one below `out`.
 
   Returns:
     Summary: numbers of `sources`, `clips`, `kept`, `rejects`, and `dropped` by reason.
@@ -62,7 +70,8 @@ def curate(
     errors.DataError: no clip was kept; the tables and the report are written all the same.
     errors.NoSpaceError: the disk is full.
   """
-  listing = ingest.find(videos, skip=[out])
+  cache = cache or f"{out.rstrip('/')}/.cache"
+  listing = ingest.find(videos, skip=[out, cache])
   if not listing.media:
     raise ValueError(
       f"--videos={videos}: no video found, only {listing.images} images and {listing.others} other "
@@ -76,7 +85,8 @@ def curate(
   summary = _finished(done, key)
   if summary is None:
     _sweep(out)
-    _run(listing, out, config, weights, beam_flags or [])
+    paths = Paths(listing.root.rstrip("/"), out.rstrip("/"), cache.rstrip("/"), weights)
+    _run(listing, paths, config, beam_flags or [])
     summary = _summary(listing, out)
     storage.write_json(done, {"key": key, "summary": summary})
   else:
@@ -92,11 +102,7 @@ def curate(
 
 
 def _run(
-  listing: ingest.Listing,
-  out: str,
-  config: config_lib.CurateConfig,
-  weights: str,
-  beam_flags: list[str],
+  listing: ingest.Listing, paths: Paths, config: config_lib.CurateConfig, beam_flags: list[str]
 ) -> None:
   """Runs the graph; Beam is imported here, so that a finished run is recognised without it."""
   logging.disable(logging.WARNING)  # Beam warns of parts for clouds that this run does not use.
@@ -110,10 +116,10 @@ def _run(
   _check_flags(beam_flags, pipeline_options.PipelineOptions)
   options = pipeline_options.PipelineOptions(beam_flags)
   runner = options.view_as(pipeline_options.StandardOptions).runner
-  if runner == "DataflowRunner" and (storage.is_local(listing.root) or storage.is_local(out)):
+  if runner == "DataflowRunner" and (storage.is_local(paths.videos) or storage.is_local(paths.out)):
     raise ValueError(
-      f"--runner=DataflowRunner: its workers see neither --videos={listing.root} nor --out={out} on"
-      " this machine: put both into a bucket"
+      f"--runner=DataflowRunner: its workers see neither --videos={paths.videos} nor"
+      f" --out={paths.out} on this machine: put both into a bucket"
     )
   direct = options.view_as(pipeline_options.DirectOptions)
   if runner in (None, "DirectRunner"):
@@ -125,7 +131,6 @@ def _run(
     if direct.direct_running_mode == "in_memory" and direct.direct_num_workers == 1:
       direct.direct_running_mode = "multi_threading"
       direct.direct_num_workers = min(os.cpu_count() or 1, len(listing.media))
-  paths = Paths(listing.root.rstrip("/"), out.rstrip("/"), weights)
   pipeline = beam.Pipeline(runner=runner, options=options)
   graph.build(pipeline, listing, paths, config)
   try:
@@ -142,7 +147,11 @@ def _run(
     if reason is error:
       raise
     raise reason from error
-  storage.remove(paths.cache("encoded"))
+  storage.remove(paths.encoded)
+  sizes = {paths.shards(rung) for rung in (0, *config.encode.rungs)}
+  for folder in storage.Path(paths.out).glob("shards*"):  # those of an earlier config
+    if str(folder) not in sizes:
+      storage.remove(folder)
   for rung in (0, *config.encode.rungs):
     for split in schema.SPLITS:
       if any(storage.Path(paths.shards(rung)).glob(f"*-{split}.array_record-*")):
@@ -176,7 +185,7 @@ def _check_flags(beam_flags: list[str], options: Any) -> None:
   _, unknown = parser.parse_known_args(beam_flags)
   if unknown:
     name = unknown[0].partition("=")[0]
-    known = ["--videos", "--out", "--config", *parser._option_string_actions]
+    known = ["--videos", "--out", "--cache", "--config", *parser._option_string_actions]
     near = difflib.get_close_matches(name, known, n=1)
     raise ValueError(
       f"unknown flag {name}: " + (f"did you mean {near[0]}?" if near else "see --help")
@@ -192,13 +201,11 @@ def _finished(done: Any, key: str) -> dict[str, Any] | None:
 
 def _sweep(out: str) -> None:
   """Takes away the mark of an earlier result, and what a killed run left half-written."""
-  storage.remove(storage.Path(out) / _DONE)
+  root = storage.Path(out)
+  storage.remove(root / _DONE)
   if not storage.is_local(out):
     return  # An object store never shows half an object.
-  shards = [path.name for path in storage.Path(out).glob("shards*")]
-  caches = [f".cache/{path.name}" for path in storage.Path(out).glob(".cache/*")]
-  for name in ("", *shards, "embeddings", *caches):
-    folder = storage.Path(out) / name
+  for folder in (root, *root.glob("shards*"), root / "embeddings", *root.glob(".cache/*")):
     if folder.exists():
       whole = set(storage.list_files(folder))
       for path in folder.iterdir():
@@ -225,7 +232,7 @@ def main() -> None:
   videos, out = (_given(flag) for flag in (_VIDEOS, _OUT))
   config = config_lib.load(_CONFIG.value, command.config_overrides())
   start = time.monotonic()
-  summary = curate(videos, out, config, command.unknown_flags())
+  summary = curate(videos, out, config, command.unknown_flags(), _CACHE.value)
   dropped = ", ".join(f"{count} {name}" for name, count in sorted(summary["dropped"].items()))
   print(
     f"{summary['sources']} files ({summary['rejects']} rejected), {summary['clips']} shots, "

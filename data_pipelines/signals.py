@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from data_pipelines import ingest
-from vidjax.data import video
+from vidjax.data import upright, video
 
 SMALL_SIDE = 64  # shorter side of the frames that cuts are judged on
 TINY_SIDE = 16  # and of those that are kept for dissolves, flow and hashes (SVD, appendix C)
@@ -111,10 +111,10 @@ def read_signals(path: str, on_frame: Callable[[], None] | None = None) -> Signa
     expected = ingest.announced_frames(reader)
     for frame in reader:
       if frame.index == 0:
-        width, height = video.upright_size(frame.picture, reader.stream)
+        width, height = upright.size_of(frame.picture, reader.stream)
         rotation = frame.picture.rotation
       size = _scaled(width, height, SMALL_SIDE)
-      small_HWC = video.upright_rgb(frame.picture, reader.stream, size, reformatter)
+      small_HWC = upright.rgb(frame.picture, reader.stream, size, reformatter)
       change = 0.0
       if previous is not None:
         change = float(cv2.absdiff(small_HWC, previous).mean())

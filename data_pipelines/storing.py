@@ -78,7 +78,7 @@ def _encode_source(
     try:
       with storage.local_copy(storage.Path(paths.videos) / source) as local:
         outcome = isolation.call(
-          *(encode.write_records, local, rows, paths.cache("encoded"), config.encode),
+          *(encode.write_records, local, rows, paths.encoded, config.encode),
           stall_seconds=config.ingest.stall_seconds,
         )
         cost = tables.Cost("encode", outcome.cpu_s, sum(row.seconds for row in rows))
@@ -105,9 +105,7 @@ def _record_paths(
   """Where the records of a clip wait, by rung as in `shard.Stored`."""
   first, *more = encode.rungs(row, config.encode)
   return {
-    rung if rung in more else 0: encode.record_path(
-      paths.cache("encoded"), row, rung, config.encode
-    )
+    rung if rung in more else 0: encode.record_path(paths.encoded, row, rung, config.encode)
     for rung in (first, *more)
   }
 

@@ -22,7 +22,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     {
       "cut": {"max_seconds": 7.6},
       "select": {"min_seconds": 3.8, "min_motion_score": 0.12, "holdout_min_clips": 2},
-      "encode": {"short_side": short_side, "preset": "veryfast"},
+      "encode": {"short_side": short_side},
       "shard": {"megabytes": 16.0},
     }
   )

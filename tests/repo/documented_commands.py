@@ -1,6 +1,7 @@
 """Every command that a document shows, and where it is run: `file::test`, or `file::text in it`."""
 
 _JOB = "tests/e2e/test_job.py"
+_CURATION = "tests/e2e/test_curation_guide.py::test_documented_commands"
 
 RUN_BY = {
   "make demo": "tests/e2e/test_demo.py::test_demo_runs_to_the_end_and_resumes",
@@ -69,4 +70,21 @@ RUN_BY = {
   " --config.batch_size=4 --quick --json=plan.json": (
     "tests/unit/planning/test_plans.py::test_the_documented_command_and_its_cache"
   ),
+  "vidjax curate --videos=VIDEOS --out=SCORED --config.look.clip=CLIP"
+  " --config.look.aesthetic=HEAD": _CURATION,
+  "vidjax curate --videos=VIDEOS --out=CAPTIONED --config.caption.image.model=BLIP"
+  " --config.caption.video.model=VLM"
+  " --config.caption.video.endpoint=http://127.0.0.1:8000/v1"
+  " --config.caption.llm.model=LLM --config.caption.llm.endpoint=http://127.0.0.1:8000/v1": (
+    _CURATION
+  ),
+  "vidjax select --clips=SCORED/clips.parquet --out=LVD_F.parquet"
+  " --config=configs/data/lvd_f.py": _CURATION,
+  "vidjax select --clips=SCORED/clips.parquet --out=BEST.parquet"
+  " --config=configs/data/high_quality.py:tiny --config.within=LVD_F.parquet": _CURATION,
+  "vidjax inspect_data --config=configs/svd/video_lowres.py:tiny --out=SHOWN"
+  " --config.data.path=SCORED/shards --config.data.options.subset=LVD_F.parquet": _CURATION,
+  "vidjax curate --videos=VIDEOS --out=LARGE --cache=SCORED/.cache --config.look.clip=CLIP"
+  " --config.look.aesthetic=HEAD --config.select.within=BEST.parquet"
+  " --config.encode.short_side=576": _CURATION,
 }

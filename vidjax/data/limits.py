@@ -23,6 +23,10 @@ FILE = {
 MAX_CLIP_BYTES = 9 << 30
 
 
+class NoVideoError(ValueError):
+  """The file holds no video that can be decoded: sound only, an unknown codec, an absurd size."""
+
+
 def check(what: str, height: int, width: int, error: type[Exception] = errors.DataError) -> None:
   """Refuses a picture of absurd size before it is decoded.
 

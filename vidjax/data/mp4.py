@@ -56,7 +56,7 @@ def encode_timed(
 
   Uses one thread and writes no dates, so equal frames give equal bytes. Frame times are kept,
   variable rates included. Odd sizes, which 4:2:0 colour cannot hold, gain a repeated row or column.
-  Arguments as in `encode_mp4`; a frame may also come as `video.upright_420` makes it, which saves
+  Arguments as in `encode_mp4`; a frame may also come as `upright.yuv420` makes it, which saves
   the way through RGB.
 
   Raises:

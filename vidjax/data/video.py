@@ -2,8 +2,7 @@
 
 One rule for time holds everywhere: a frame is shown from its time stamp until the next frame's, so
 the frame at time t is the last one whose time stamp is <= t. It is right for constant and for
-variable frame rates. Times count from the first frame. "Upright" means as a player shows it:
-rotated or mirrored as the container asks, with square pixels.
+variable frame rates. Times count from the first frame. What frames look like is in upright.py.
 
 Legend: T frames, H W pixels, C channels (RGB).
 """
@@ -18,15 +17,13 @@ from typing import Any
 import av
 import av.error
 import av.stream
-from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 import numpy as np
 
-from vidjax.data import limits, picked, transforms
+from vidjax.data import limits, picked, transforms, upright
 
 TIME_TOLERANCE_S = picked.TIME_TOLERANCE_S
-
-# Those of standard and of high definition; where nothing is said it is taken for the former.
-_COMMON_MATRICES = (1, 2, 5, 6)  # BT.709, unspecified, BT.470BG, SMPTE 170M (H.273, table 4)
+NoVideoError = limits.NoVideoError
 
 Source = bytes | str | os.PathLike[str]
 
@@ -71,10 +68,6 @@ class Frame:
   index: int
   time_s: float
   picture: av.VideoFrame
-
-
-class NoVideoError(ValueError):
-  """The file holds no video that can be decoded: sound only, an unknown codec, an absurd size."""
 
 
 class FrameReader:
@@ -198,7 +191,7 @@ def probe(source: Source) -> VideoInfo:
     origin = times_s[0] if len(times_s) else 0.0
     unit_s = _unit_s(stream)
     times_s = (times_s - origin) * unit_s
-    width, height = upright_size(picture, stream)
+    width, height = upright.size_of(picture, stream)
     return VideoInfo(
       width=width,
       height=height,
@@ -279,99 +272,16 @@ def _read_from_start(
 
 
 def _converter(stream: Any, size: tuple[int, int] | None) -> Callable[[av.VideoFrame], np.ndarray]:
-  """`upright_rgb` at the size that covers a view; one scaler serves all frames."""
+  """`upright.rgb` at the size that covers a view; one scaler serves all frames."""
   reformatter = VideoReformatter()
 
   def convert(picture: av.VideoFrame) -> np.ndarray:
-    width, height = upright_size(picture, stream)
+    width, height = upright.size_of(picture, stream)
     if size is not None:
       height, width = transforms.cover_size((height, width), size)
-    return _rgb(picture, stream, (width, height), reformatter)
+    return upright.rgb_view(picture, stream, (width, height), reformatter)
 
   return convert
-
-
-def upright_size(picture: av.VideoFrame, stream: Any) -> tuple[int, int]:
-  """Width and height in square pixels, as shown."""
-  # A container that was opened without analysis leaves to the decoder what the stream itself says.
-  aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
-  width, height = max(1, round(picture.width * aspect)), picture.height
-  limits.check("the video", height, width, NoVideoError)
-  return (height, width) if _orientation(picture)[0] else (width, height)
-
-
-def upright_rgb(
-  picture: av.VideoFrame,
-  stream: Any,
-  size: tuple[int, int] | None = None,
-  reformatter: VideoReformatter | None = None,
-) -> np.ndarray:
-  """Converts a decoded frame to what a player shows, in one pass.
-
-  Shrinking averages over areas, growing is bicubic.
-
-  Args:
-    picture: The frame.
-    stream: Its stream, for the shape of a pixel.
-    size: (width, height) to scale to, upright; None keeps the upright size.
-    reformatter: Keeps its tables from frame to frame.
-
-  Returns:
-    (H, W, 3) uint8 RGB, contiguous.
-  """
-  size = size or upright_size(picture, stream)
-  rgb_HWC = _rgb(picture, stream, size, reformatter or VideoReformatter())
-  return np.ascontiguousarray(rgb_HWC)
-
-
-def upright_420(
-  picture: av.VideoFrame, stream: Any, size: tuple[int, int], reformatter: VideoReformatter
-) -> av.VideoFrame | np.ndarray:
-  """A decoded frame as H.264 stores it, for `mp4.encode_timed`: scaled without the way through RGB.
-
-  Args:
-    picture: The frame.
-    stream: Its stream, for the shape of a pixel.
-    size: (width, height) to scale to, upright, both even.
-    reformatter: Keeps its tables from frame to frame.
-
-  Returns:
-    yuv420p, limited range, BT.601 or BT.709 as the source; RGB as of `upright_rgb` where that does
-    not do: the frame is turned or mirrored, or its colours are others.
-  """
-  limited = picture.color_range != ColorRange.JPEG
-  if any(_orientation(picture)) or not limited or picture.colorspace not in _COMMON_MATRICES:
-    return _rgb(picture, stream, size, reformatter)
-  width, height = size
-  shrinks = height <= upright_size(picture, stream)[1]
-  method = Interpolation.AREA if shrinks else Interpolation.BICUBIC
-  # Without it everything ends up a little darker.
-  method |= Interpolation.ACCURATE_RND
-  return reformatter.reformat(picture, width, height, "yuv420p", interpolation=method, threads=1)
-
-
-def _rgb(
-  picture: av.VideoFrame, stream: Any, size: tuple[int, int], reformatter: VideoReformatter
-) -> np.ndarray:
-  """`upright_rgb` as a view; `reformatter` keeps its tables from frame to frame."""
-  transpose, flip_x, flip_y = _orientation(picture)
-  width, height = size
-  method = "AREA" if height <= upright_size(picture, stream)[1] else "BICUBIC"
-  if transpose:
-    width, height = height, width
-  # The scaler's packed RGB halves the colours' resolution and takes twice the time of its planar
-  # RGB; without scaling packed RGB is the fast one, and planar RGB wrong at some widths.
-  scaled = (width, height) != (picture.width, picture.height)
-  layout = "gbrp" if scaled else "rgb24"
-  frame = reformatter.reformat(picture, width, height, layout, interpolation=method, threads=1)
-  frame_HWC = frame.to_ndarray()
-  if transpose:
-    frame_HWC = frame_HWC.transpose(1, 0, 2)
-  if flip_x:
-    frame_HWC = frame_HWC[:, ::-1]
-  if flip_y:
-    frame_HWC = frame_HWC[::-1]
-  return frame_HWC
 
 
 def announced_fps(stream: Any) -> float:
@@ -406,21 +316,6 @@ def _video_stream(container: Any) -> Any:
       raise NoVideoError("there is no decoder for the codec of the video stream")
     return stream
   raise NoVideoError("the file holds no video stream")
-
-
-def _orientation(picture: av.VideoFrame) -> tuple[bool, bool, bool]:
-  """(transpose, then mirror left-right, then mirror top-bottom) that sets a frame upright.
-
-  The display matrix maps a stored pixel (x, y) to (a x + c y, b x + d y); it is stored row by row
-  as nine fixed-point numbers a b u c d v x y w.
-  """
-  data = picture.side_data.get("DISPLAYMATRIX")
-  if data is None:
-    return False, False, False
-  a, b, _, c, d = np.frombuffer(bytes(data), "<i4")[:5]
-  if abs(int(b)) > abs(int(a)):
-    return True, bool(c < 0), bool(b < 0)
-  return False, bool(a < 0), bool(d < 0)
 
 
 def _describe(error: Exception) -> str:

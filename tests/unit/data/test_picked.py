@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests import media
-from vidjax.data import mp4, picked, transforms, video
+from vidjax.data import mp4, picked, transforms, upright, video
 
 FULL_CHROMA = Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
 UNSHIFTED = {"avoid_negative_ts": "disabled"}
@@ -27,7 +27,7 @@ def reference(source: Any, moments_s: np.ndarray) -> list[np.ndarray]:
       while len(pictures) < len(moments_s) and shown is not None:
         if frame is not None and frame.time_s <= moments_s[len(pictures)] + 1e-4:
           break
-        picture = video.upright_rgb(shown.picture, reader.stream) if picture is None else picture
+        picture = upright.rgb(shown.picture, reader.stream) if picture is None else picture
         pictures.append(picture)
       shown, picture = frame, None
     assert not reader.errors

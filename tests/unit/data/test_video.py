@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests import media
-from vidjax.data import mp4, video
+from vidjax.data import mp4, upright, video
 
 SIDE = 64
 
@@ -66,7 +66,7 @@ def test_seeking_gives_the_frames_of_a_full_decode(start_s):
   data = mp4.encode_mp4(frames, np.arange(96) / 24)
   times_s = start_s + np.arange(5) / 20
   with video.FrameReader(data) as reader:
-    every = [(f.time_s, video.upright_rgb(f.picture, reader.stream)) for f in reader]
+    every = [(f.time_s, upright.rgb(f.picture, reader.stream)) for f in reader]
   stamps_s = np.array([t for t, _ in every])
   picked = np.searchsorted(stamps_s, times_s + 1e-4, side="right") - 1
   expected = np.stack([every[i][1] for i in picked])

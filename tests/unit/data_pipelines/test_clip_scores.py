@@ -9,28 +9,16 @@ import torch
 import transformers
 
 from data_pipelines import clip_scores, config, look
-from tests import media
+from tests import media, scoring_models
+from tests.scoring_models import CLIP_SIDE as SIDE
+from tests.scoring_models import CLIP_WIDTH as SHARED
 from vidjax.encoders import tokenizers
-
-SIDE, SHARED = 32, 24
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-  """A small CLIP with random weights, as transformers saves it, with a tokenizer of bytes."""
-  folder = tmp_path_factory.mktemp("clip")
-  torch.manual_seed(0)
-  tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2}
-  tower |= {"num_attention_heads": 2, "projection_dim": SHARED}
-  settings = transformers.CLIPConfig(
-    text_config={**tower, "vocab_size": 259, "eos_token_id": 2, "max_position_embeddings": 64},
-    vision_config={**tower, "image_size": SIDE, "patch_size": 8},
-    projection_dim=SHARED,
-  )
-  model = transformers.CLIPModel(settings).eval()
-  model.save_pretrained(folder)
-  tokenizers.save(tokenizers.ByteTokenizer(), folder)
-  return folder, model
+  folder = scoring_models.save_clip(tmp_path_factory.mktemp("clip"))
+  return folder, transformers.CLIPModel.from_pretrained(folder).eval()
 
 
 def settings(folder, **changes):

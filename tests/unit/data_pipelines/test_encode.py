@@ -9,7 +9,7 @@ import pytest
 
 from data_pipelines import analyse, config, encode
 from tests import media
-from vidjax.data import mp4, video
+from vidjax.data import mp4, upright, video
 
 CURATE = config.CurateConfig(
   select=config.SelectConfig(min_seconds=0.5), encode=config.EncodeConfig(short_side=48, crf=12)
@@ -127,7 +127,7 @@ def test_colours_are_those_of_the_way_through_rgb(tmp_path, matrix, full_range):
   stored = video.read_frames_at(data, times_s).astype(float)
   with video.FrameReader(path) as reader:
     shown = np.stack(
-      [video.upright_rgb(f.picture, reader.stream, (170, 96)).astype(float) for f in reader]
+      [upright.rgb(f.picture, reader.stream, (170, 96)).astype(float) for f in reader]
     )
   through_rgb = video.read_frames_at(
     mp4.encode_mp4(shown.astype(np.uint8), times_s, crf=4), times_s

@@ -3,100 +3,31 @@
 import cv2
 import numpy as np
 import pytest
-import tokenizers
 import torch
 import transformers
 
 from data_pipelines import captioners, config
+from tests import scoring_models
+from tests.scoring_models import WORDS, tokenizer
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "<image>", "a", "cat", "sits", "on", "the", "mat"]
-WORDS += ["user", ":", ".", "happens", "what"]
 PALE, DARK = (
   cv2.imencode(".jpg", np.full((48, 64, 3), value, np.uint8))[1].tobytes() for value in (220, 30)
 )
 
 
-def tokenizer(chat_template=None):
-  words = tokenizers.Tokenizer(
-    tokenizers.models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]")
-  )
-  words.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-  return transformers.PreTrainedTokenizerFast(
-    tokenizer_object=words,
-    chat_template=chat_template,
-    **{"pad_token": "[PAD]", "unk_token": "[UNK]", "bos_token": "[CLS]", "eos_token": "[SEP]"},
-  )
-
-
 @pytest.fixture(scope="module")
 def blip(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("blip")
-  torch.manual_seed(0)
-  tower = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
-  tower |= {"num_attention_heads": 2}
-  text = {**tower, "vocab_size": len(WORDS), "encoder_hidden_size": 16, "projection_dim": 16}
-  text |= {"bos_token_id": 2, "eos_token_id": 3, "sep_token_id": 3, "pad_token_id": 0}
-  settings = transformers.BlipConfig(
-    text_config=text, vision_config={**tower, "image_size": 32, "patch_size": 16}
-  )
-  model = transformers.BlipForConditionalGeneration(settings)
-  model.save_pretrained(folder)
-  images = transformers.BlipImageProcessorPil(size={"height": 32, "width": 32})
-  transformers.BlipProcessor(images, tokenizer()).save_pretrained(folder)
-  return folder
+  return scoring_models.save_blip(tmp_path_factory.mktemp("blip"))
 
 
 @pytest.fixture(scope="module")
 def llama(tmp_path_factory):
-  folder = tmp_path_factory.mktemp("llama")
-  torch.manual_seed(0)
-  settings = transformers.LlamaConfig(
-    vocab_size=len(WORDS),
-    **{"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1},
-    **{"num_attention_heads": 2, "num_key_value_heads": 2, "pad_token_id": 0},
-    **{"bos_token_id": 2, "eos_token_id": 3},
-  )
-  transformers.LlamaForCausalLM(settings).save_pretrained(folder)
-  template = "{% for m in messages %}{{ m['role'] + ' : ' + m['content'] }}{% endfor %}"
-  tokenizer(template).save_pretrained(folder)
-  return folder
+  return scoring_models.save_llama(tmp_path_factory.mktemp("llama"))
 
 
 @pytest.fixture(scope="module")
 def llava(tmp_path_factory):
-  """A model that is talked to and shown pictures."""
-  folder = tmp_path_factory.mktemp("llava")
-  torch.manual_seed(0)
-  tower = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2}
-  settings = transformers.LlavaConfig(
-    vision_config=transformers.CLIPVisionConfig(
-      **tower, num_hidden_layers=2, image_size=32, patch_size=16
-    ),
-    text_config=transformers.LlamaConfig(
-      **tower, num_hidden_layers=1, num_key_value_heads=2, vocab_size=len(WORDS), pad_token_id=0
-    ),
-    image_token_index=WORDS.index("<image>"),
-    vision_feature_select_strategy="default",
-  )
-  model = transformers.LlavaForConditionalGeneration(settings)
-  model.generation_config.eos_token_id = 3
-  model.save_pretrained(folder)
-  template = (
-    "{% for m in messages %}{{ m['role'] + ' : ' }}{% for c in m['content'] %}"
-    "{{ '<image>' if c['type'] == 'image' else c['text'] }}{% endfor %}{% endfor %}"
-  )
-  words = tokenizer()
-  words.add_special_tokens({"additional_special_tokens": ["<image>"]})
-  transformers.LlavaProcessor(
-    transformers.CLIPImageProcessorPil(
-      size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}
-    ),
-    words,
-    patch_size=16,
-    **{"vision_feature_select_strategy": "default", "num_additional_image_tokens": 1},
-    **{"chat_template": template, "image_token": "<image>"},
-  ).save_pretrained(folder)
-  return folder
+  return scoring_models.save_llava(tmp_path_factory.mktemp("llava"))
 
 
 def load(name, folder, max_tokens=6):

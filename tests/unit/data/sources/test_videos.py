@@ -11,7 +11,7 @@ import object_store
 import pytest
 
 from vidjax import errors, storage
-from vidjax.data import sources, transforms, video
+from vidjax.data import sources, transforms, upright, video
 from vidjax.data.config import SetConfig
 from vidjax.data.sources import folder, index
 
@@ -44,7 +44,7 @@ def test_all_videos_are_listed_by_path(videos):
 def test_frames_are_those_of_a_full_decode(videos, number):
   source = open_videos(videos)
   with video.FrameReader(str(videos / source.name(number))) as reader:
-    decoded = [(f.time_s, video.upright_rgb(f.picture, reader.stream)) for f in reader]
+    decoded = [(f.time_s, upright.rgb(f.picture, reader.stream)) for f in reader]
   times_s = np.array([time_s for time_s, _ in decoded])
   clip = source[number]
   np.testing.assert_allclose(clip.times_s(), times_s, atol=1e-3)
