@@ -1,22 +1,28 @@
 """How well shot boundaries are found in edited videos whose boundaries are known.
 
   python -m benchmarks.cut_accuracy [--videos=120] [--shots=25] [--peers]
+  python -m benchmarks.cut_accuracy --samples=DIR [--peers]
 
 The videos are made up from seeds (`tests/edited_videos.py`): every second boundary is a cut, the
 others are dissolves and fades, and shots are full of flashes, lamps, strobes, whip pans, titles and
 things that pass the lens. A hard cut counts as found within two frames; a gradual change where a
 boundary lies within its span. What is reported anywhere else is false. With --peers, the detectors
 of PySceneDetect see the same files (`pip install --no-deps scenedetect`).
+
+--samples is a folder of real videos with a `MANIFEST.json`: `files`, each with `file`, `cut_frames`
+and `transitions` (`type`: dissolve, fade_to_black or fade_from_black; `start`, `end`).
 """
 
 import collections
 from collections.abc import Callable, Sequence
 import concurrent.futures
 import dataclasses
+import json
 import os
 import pathlib
 import sys
 import tempfile
+from typing import Any
 
 from absl import app, flags
 
@@ -27,6 +33,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "tests"))
 _VIDEOS = flags.DEFINE_integer("videos", 120, "How many are made.")
 _SHOTS = flags.DEFINE_integer("shots", 25, "In each of them.")
 _FIRST = flags.DEFINE_integer("first_seed", 0, "Of the first video.")
+_SAMPLES = flags.DEFINE_string("samples", None, "Folder of labelled videos, instead of made ones.")
 _PEERS = flags.DEFINE_bool("peers", False, "Also PySceneDetect's detectors.")
 
 TOLERANCE = 2  # frames
@@ -110,12 +117,29 @@ def _peer(name: str) -> Callable[[str], list[tuple[int, str]]]:
   return detect
 
 
-def _one(seed: int, shots: int, peers: bool) -> dict[str, Score]:
-  import edited_videos
-
+def _methods(peers: bool) -> dict[str, Callable[[str], list[tuple[int, str]]]]:
   methods = {"vidjax": ours}
   if peers:
     methods |= {name: _peer(name) for name in ("ContentDetector", "AdaptiveDetector")}
+  return methods
+
+
+def _sample(path: str, label: dict[str, Any], peers: bool) -> dict[str, Score]:
+  import edited_videos
+
+  truth = [edited_videos.Boundary("hard", frame, frame) for frame in label["cut_frames"]]
+  truth += [
+    edited_videos.Boundary(t["type"].split("_")[0], t["start"], t["end"])
+    for t in label["transitions"]
+    if t["start"] > 0  # a fade at the file's start bounds nothing
+  ]
+  return {name: score(method(path), truth) for name, method in _methods(peers).items()}
+
+
+def _one(seed: int, shots: int, peers: bool) -> dict[str, Score]:
+  import edited_videos
+
+  methods = _methods(peers)
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / "edited.mp4"
     edited = edited_videos.write(path, seed, shots)
@@ -125,10 +149,19 @@ def _one(seed: int, shots: int, peers: bool) -> dict[str, Score]:
 def main(_: list[str]) -> None:
   totals: dict[str, Score] = {}
   with concurrent.futures.ProcessPoolExecutor(os.cpu_count()) as pool:
-    tasks = [
-      pool.submit(_one, _FIRST.value + number, _SHOTS.value, _PEERS.value)
-      for number in range(_VIDEOS.value)
-    ]
+    if _SAMPLES.value:
+      root = pathlib.Path(_SAMPLES.value)
+      files = json.loads((root / "MANIFEST.json").read_text())["files"]
+      tasks = [
+        pool.submit(_sample, str(root / label["file"]), label, _PEERS.value)
+        for label in files
+        if label.get("cut_frames") is not None
+      ]
+    else:
+      tasks = [
+        pool.submit(_one, _FIRST.value + number, _SHOTS.value, _PEERS.value)
+        for number in range(_VIDEOS.value)
+      ]
     for task in tasks:
       for name, part in task.result().items():
         totals.setdefault(name, Score()).__iadd__(part)
