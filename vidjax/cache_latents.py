@@ -4,7 +4,8 @@
 
 Reads every clip of the data set of `config.data` over its whole length, at `data.fps`, in the view
 `data.height` x `data.width`, and writes the Gaussians that `encoders.vae` gives, in shards
-(`vidjax.data.latents`). Train on them with `--config.data.kind=latents --config.data.path=DIR`.
+(`vidjax.data.latents`); with --text also what `encoders.text` makes of each of the clips' texts, so
+that training needs neither. Train on them with `--config.data.kind=latents --config.data.path=DIR`.
 Clips that cannot be read are listed in `rejects-SPLIT.json`. An interrupted run goes on with the
 first shard that is missing when it is started again, with the same settings.
 Exit codes: 0 done; 2 bad flag or config; 3 data; 7 disk full; 130 interrupted.
@@ -12,7 +13,7 @@ Exit codes: 0 done; 2 bad flag or config; 3 data; 7 disk full; 130 interrupted.
 Legend: F frames of a chunk, T frames of a clip, H W pixels, C colours (RGB) or moments (2 Z).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import dataclasses
 import hashlib
 import json
@@ -32,6 +33,7 @@ from vidjax.encoders import frozen
 from vidjax.frame_encoder import Encoded, FrameEncoder, View
 from vidjax.observe import console
 from vidjax.parallel import mesh as meshes
+from vidjax.text_embedder import TextEmbedder
 
 _PARTIAL = ".partial-{}"  # folder of what a run that goes on has to know, by split
 
@@ -64,15 +66,17 @@ def cache(
   *,
   chunk: int = 32,
   shard_megabytes: float = 256.0,
+  text: bool = False,
 ) -> None:
   """Writes the latents of a data set, or of what is missing of it.
 
   Args:
-    config: `data`, `encoders.vae` and `mesh` are used.
+    config: `data`, `encoders` and `mesh` are used.
     out: folder to write to, local or remote.
     splits: of the data set; None: all that curated shards have, else `data.split`.
     chunk: frames that are encoded at once, on all devices together.
     shard_megabytes: about the size of a file.
+    text: also what the text encoder makes of the clips' texts.
 
   Raises:
     ValueError: settings that do not fit, or `out` holds the latents of others.
@@ -94,10 +98,14 @@ def cache(
     split: sources.open_source(dataclasses.replace(member, split=split))
     for split in splits or _splits(member)
   }
-  manifest = latent_sets.manifest(vae, data.height, data.width, data.fps)
+  described = latent_sets.describe_text(config.encoders.text) if text else {}
+  embedder = TextEmbedder(config.encoders.text) if text else None
+  manifest = latent_sets.manifest(vae, data.height, data.width, data.fps, described)
   _begin(out, manifest)
+  if embedder:
+    latents.write_no_text(out, embedder.embed([""])[0])
   for split, source in of_splits.items():
-    _cache_split(source, out, split, manifest, encoder, shard_megabytes, data.num_workers)
+    _cache_split(source, out, split, manifest, encoder, embedder, shard_megabytes, data.num_workers)
   _describe(out)
 
 
@@ -128,6 +136,7 @@ def _cache_split(
   split: str,
   manifest: latents.Manifest,
   encoder: FrameEncoder,
+  embedder: TextEmbedder | None,
   shard_megabytes: float,
   workers: int,
 ) -> None:
@@ -155,7 +164,7 @@ def _cache_split(
       path = paths[shard]
       summary = _Summary(progress, before)
       encoded = encoder.encode(source, clips, workers)
-      shard_writer.write_shard(path, summary.watch(encoded, manifest), compressed=False)
+      shard_writer.write_shard(path, summary.watch(encoded, manifest, embedder), compressed=False)
       note = summary.note | {"size": int(path.stat().length)}
       storage.write_json(_note(folder, shard), note)
       before += len(plan.clips(shard))
@@ -171,12 +180,14 @@ class _Summary:
     self._progress, self._before = progress, before
     self.note: dict[str, Any] = {"clips": [], "rejects": []}
 
-  def watch(self, encoded: Iterator[Encoded], manifest: latents.Manifest) -> Iterator[bytes]:
+  def watch(
+    self, encoded: Iterator[Encoded], manifest: latents.Manifest, embedder: TextEmbedder | None
+  ) -> Iterator[bytes]:
     for done, one in enumerate(encoded, 1):
       if one.error:
         self.note["rejects"].append({"clip": one.name, "error": one.error})
       else:
-        record = _record(one, manifest)
+        record = _record(one, manifest, embedder)
         content = latents.serialize_record(record)
         digest = hashlib.sha256(content).hexdigest()
         # JSON has no infinity: null stands for a picture.
@@ -186,7 +197,9 @@ class _Summary:
       self._progress.update(self._before + done)
 
 
-def _record(one: Encoded, manifest: latents.Manifest) -> latents.LatentRecord:
+def _record(
+  one: Encoded, manifest: latents.Manifest, embedder: TextEmbedder | None
+) -> latents.LatentRecord:
   clip, moments_THWC = one.clip, np.concatenate(one.parts)
   assert clip is not None
   frames, height, width, channels = moments_THWC.shape
@@ -205,8 +218,15 @@ def _record(one: Encoded, manifest: latents.Manifest) -> latents.LatentRecord:
     motion_score=clip.motion_score,
     captions_json=records.to_json(clip.captions),
     scores_json=records.to_json(clip.scores),
+    text_embeddings=_embedded(clip.captions, embedder),
     made_by=manifest.digest,
   )
+
+
+def _embedded(captions: Mapping[str, str], embedder: TextEmbedder | None) -> bytes:
+  if embedder is None:
+    return b""
+  return embedder.embed([captions[name] for name in sorted(captions)]).tobytes()
 
 
 def _readable(source: Source, clips: range) -> list[int]:
@@ -312,6 +332,7 @@ def define_flags() -> None:
   )
   flags.DEFINE_string("out", None, "Folder to write to: local, gs:// or s3://.", required=True)
   flags.DEFINE_list("split", None, "Splits; without it all that there are.")
+  flags.DEFINE_bool("text", False, "Also what encoders.text makes of the clips' texts.")
   flags.DEFINE_integer("chunk", 32, "Frames encoded at once, on all devices together.")
   flags.DEFINE_float("shard_megabytes", 256.0, "About the size of a file.")
 
@@ -330,6 +351,7 @@ def main() -> None:
     given.split,
     chunk=given.chunk,
     shard_megabytes=given.shard_megabytes,
+    text=given.text,
   )
 
 

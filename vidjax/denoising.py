@@ -29,7 +29,7 @@ from vidjax.step import Batch, Metrics, Task
 _SIGMA, _NOISE, _LATENT, _DROP, _AUG_SIGMA, _AUG_NOISE, _OFFSET = range(7)
 
 # Inputs of conditions, from the arrays of a batch and from its video (B, T, H, W, 3).
-_OF_BATCH = {"tokens_NL": "tokens_BL", "fps_N": "fps_B"}
+_OF_BATCH = {"tokens_NL": "tokens_BL", "text_NLX": "text_BLX", "fps_N": "fps_B"}
 _OF_VIDEO = {
   "images_NHWC": lambda video_BTHWC: video_BTHWC[:, 0],
   "last_images_NHWC": lambda video_BTHWC: video_BTHWC[:, -1],
@@ -39,7 +39,8 @@ _OF_VIDEO = {
 def make_task(config: TrainConfig, frozen: encoders.Frozen | None = None) -> Task:
   """Describes the UNet, and opens the frozen encoders that the mode needs.
 
-  The loss reads pixels (`video_BTHWC` of a batch) or cached moments (`latents_BTHWC`) instead.
+  The loss reads pixels (`video_BTHWC` of a batch) or cached moments (`latents_BTHWC`) instead, and
+  tokens (`tokens_BL`) or cached embeddings (`text_BLX`).
 
   Args:
     config: of the run.
@@ -49,7 +50,7 @@ def make_task(config: TrainConfig, frozen: encoders.Frozen | None = None) -> Tas
   if frozen is None:
     frozen = encoders.load(config.encoders, mode.encoder, dtype=config.encoders.dtype)
   # Only its scaling is wanted of the autoencoder where latents are cached.
-  needed = frozen.without_vae() if latent_sets.cached(config.data) else frozen
+  needed = frozen.without(latent_sets.cached_parts(config.data))
   network = make_unet(config, frozen.downsampling)
 
   def loss(

@@ -4,21 +4,24 @@ What an autoencoder makes of a frame is decided by its encoder. A decoder that w
 as SVD's was on top of Stable Diffusion's encoder (2311.15127), reads the same latents.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import dataclasses
+import hashlib
+import json
+import tempfile
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vidjax import lazy
+from vidjax import lazy, storage
 from vidjax.conditioning.modes import MODES
 from vidjax.config import TrainConfig
 from vidjax.data import latents
 from vidjax.data.config import DataConfig, SetConfig
 from vidjax.data.latents import Manifest
-from vidjax.encoders import frozen
+from vidjax.encoders import frozen, tokenizers
 from vidjax.encoders.vae import VAEConfig
 from vidjax.nn.params import Params
 from vidjax.parallel import mesh as meshes
@@ -40,6 +43,30 @@ def cached(data: DataConfig) -> bool:
       " latents of all with `vidjax cache_latents`, or of none"
     )
   return kinds == {True}
+
+
+def cached_parts(data: DataConfig) -> frozenset[str]:
+  """Kinds of the encoders that a run does not need, as what they make is cached."""
+  kinds = {"vae"} if cached(data) else set()
+  return frozenset(kinds | ({"text"} if text_shape(data) else set()))
+
+
+def text_shape(data: DataConfig) -> tuple[int, int] | None:
+  """(L, X) of the cached embeddings of texts; None where none are cached.
+
+  Raises:
+    ValueError: some of the data sets have them, others do not, or of another shape.
+  """
+  if not cached(data):
+    return None
+  texts = [latents.read_manifest(member.path).text for member, _ in _views(data)]
+  shapes = {(text["length"], text["width"]) if text else None for text in texts}
+  if len(shapes) > 1:
+    raise ValueError(
+      "some data sets of config.data have cached texts and others have none, or of another length:"
+      " cache them for all with `vidjax cache_latents --text`, or for none"
+    )
+  return shapes.pop()
 
 
 def check(config: TrainConfig) -> None:
@@ -74,12 +101,24 @@ def check(config: TrainConfig) -> None:
       )
     stored = latents.read_manifest(member.path)
     if wanted is None:
-      wanted = manifest(frozen.load_vae(config.encoders.vae), height, width, stored.fps)
+      text = describe_text(config.encoders.text) if text_shape(config.data) else {}
+      wanted = manifest(frozen.load_vae(config.encoders.vae), height, width, stored.fps, text)
+    if stored.text and member.template != "{caption}":
+      raise ValueError(
+        f"{member.path}: what the text encoder makes of its texts is cached as they are:"
+        f" template={member.template!r} would change them. Leave it away, or cache without --text"
+      )
     _compare(member.path, stored, dataclasses.replace(wanted, height=height, width=width))
 
 
-def manifest(vae: frozen.Encoder[VAEConfig], height: int, width: int, fps: float) -> Manifest:
-  """Describes the latents that `vae` makes of a view."""
+def manifest(
+  vae: frozen.Encoder[VAEConfig],
+  height: int,
+  width: int,
+  fps: float,
+  text: Mapping[str, Any] | None = None,
+) -> Manifest:
+  """Describes the latents that `vae` makes of a view, and the embeddings of `describe_text`."""
   encoder = {name: w for name, w in vae.params.items() if name.startswith(_ENCODER)}
   assert encoder
   return Manifest(
@@ -89,7 +128,39 @@ def manifest(vae: frozen.Encoder[VAEConfig], height: int, width: int, fps: float
     height=height,
     width=width,
     fps=fps,
+    text=text or {},
   )
+
+
+def describe_text(spec: str) -> dict[str, Any]:
+  """Describes what the text encoder in `spec` makes of texts, see `Manifest.text`.
+
+  Raises:
+    ValueError: there is no text encoder, or no tokenizer.
+  """
+  encoder, tokenizer = frozen.load_text(spec), tokenizers.load(spec)
+  tokens_1L = jax.ShapeDtypeStruct((1, tokenizer.length), jnp.int32)
+  embedded = jax.eval_shape(
+    lambda params, tokens: encoder.network.bind(params)(tokens), encoder.network.abstract, tokens_1L
+  )
+  shape = dataclasses.asdict(encoder.config)
+  del shape["dtype"]  # in which it computes, not what it is
+  return {
+    "sha256": lazy.sha256({n: np.asarray(w, np.float32) for n, w in encoder.params.items()}),
+    "config": json.loads(json.dumps(shape)),
+    "tokenizer": _sha256_of_files(tokenizer),
+    "length": int(embedded.shape[1]),
+    "width": int(embedded.shape[2]),
+  }
+
+
+def _sha256_of_files(tokenizer: tokenizers.Tokenizer) -> str:
+  digest = hashlib.sha256()
+  with tempfile.TemporaryDirectory(prefix="vidjax-") as folder:
+    tokenizers.save(tokenizer, folder)
+    for file in storage.list_files(folder):
+      digest.update(file.name.encode() + b"\0" + storage.read_bytes(file))
+  return digest.hexdigest()
 
 
 def pictures(config: TrainConfig, frames: np.ndarray) -> np.ndarray:
@@ -115,7 +186,8 @@ def differences(stored: Manifest, wanted: Manifest) -> list[str]:
 
   def flat(of: Manifest) -> dict[str, Any]:
     values = of.as_dict()
-    return values | {f"vae.{name}": value for name, value in values.pop("vae").items()}
+    parts = {part: values.pop(part) for part in ("vae", "text")}
+    return values | {f"{p}.{name}": value for p, of in parts.items() for name, value in of.items()}
 
   have, want = flat(stored), flat(wanted)
   return [
@@ -129,7 +201,7 @@ def _compare(path: str, stored: Manifest, wanted: Manifest) -> None:
   wanted = dataclasses.replace(wanted, fps=stored.fps)  # a window takes what it needs of the grid
   if changes := differences(stored, wanted):
     raise ValueError(
-      f"{path}/{latents.MANIFEST}: the latents do not fit encoders.vae and the view of config.data:"
+      f"{path}/{latents.MANIFEST}: the latents do not fit the encoders and the view of config.data:"
       f" {'; '.join(changes)}. Write them anew with `{latents.WRITER}`, or set what made them"
     )
 

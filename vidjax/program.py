@@ -187,7 +187,9 @@ class Program:
       arrays["latents_BTHWC"] = ((frames, *latent), jnp.float16)
     else:
       arrays["video_BTHWC"] = ((frames, height, width, 3), jnp.uint8)
-    if "text" in self.task.frozen.encoders:
+    if text := latent_sets.text_shape(config.data):
+      arrays["text_BLX"] = (text, jnp.float16)
+    elif "text" in self.task.frozen.encoders:
       arrays["tokens_BL"] = ((_token_count(self.task, config.encoders.text),), jnp.int32)
     sharding = jax.NamedSharding(self.mesh, plan.batch_spec(self.mesh))
     return {

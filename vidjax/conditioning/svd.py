@@ -13,6 +13,7 @@ latents (VAE mode, NOT multiplied by the VAE's scaling factor) with noise on the
 The same functions serve training and requests, from the same inputs by name (`Inputs`):
 
   tokens_NL           int32, what the text encoder reads
+  text_NLX            what it makes of them, instead, where that is known
   fps_N               real frame rate of the clip that is made
   motion_bucket_N     0 to 255
   noise_aug_N         sigma of the noise on the given frames
@@ -69,11 +70,17 @@ def vector(fps_N: jax.Array, motion_bucket_N: jax.Array, *others_N: jax.Array) -
   return jnp.stack([fps_N - 1.0, motion_bucket_N, *others_N], axis=-1).astype(jnp.float32)
 
 
+def text(encoders: Encoders, inputs: Inputs) -> jax.Array:
+  """Hidden states (N, L, X) of the texts, float32."""
+  if "text_NLX" in inputs:
+    return inputs["text_NLX"].astype(jnp.float32)
+  return encoders.embed_text(inputs["tokens_NL"])
+
+
 def text_to_image(encoders: Encoders, inputs: Inputs, num_frames: int) -> Condition:
   """Stage I: text through cross-attention, temporal layers off."""
   del num_frames  # the same for any
-  text_NLX = encoders.embed_text(inputs["tokens_NL"])
-  return Condition(contexts=(text_NLX,), vector=None, concat=None, image_only=True)
+  return Condition(contexts=(text(encoders, inputs),), vector=None, concat=None, image_only=True)
 
 
 def text_to_video(encoders: Encoders, inputs: Inputs, num_frames: int) -> Condition:
@@ -81,7 +88,7 @@ def text_to_video(encoders: Encoders, inputs: Inputs, num_frames: int) -> Condit
   del num_frames  # the same for any
   fps_N = inputs["fps_N"]
   return Condition(
-    contexts=(encoders.embed_text(inputs["tokens_NL"]),),
+    contexts=(text(encoders, inputs),),
     vector=vector(fps_N, inputs["motion_bucket_N"], jnp.zeros_like(fps_N)),
     concat=None,
     image_only=False,

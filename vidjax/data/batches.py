@@ -3,6 +3,7 @@
 A batch is a dict:
   video_BTHWC: uint8; or latents_BTHWC: float16 (B, T, h, w, 2 Z), cached latents as stored.
   tokens_BL: int32, the tokenized captions (absent without a tokenizer).
+  text_BLX: float16, what the text encoder made of them, instead, where it is cached.
   fps_B: float32, frames per second of the windows.
   motion_score_B: float32, pixels per second; 0 where it is not known.
   NAME_B: float32, for each name in `data.scores`.
@@ -103,7 +104,10 @@ class MakeBatch:
     }
     for name in samples[0].scores:
       batch[f"{name}_B"] = np.array([sample.scores[name] for sample in samples], np.float32)
-    if self.tokenizer is not None:
+    texts = [sample.text for sample in samples if sample.text is not None]
+    if texts:
+      batch["text_BLX"] = np.stack(texts)
+    elif self.tokenizer is not None:
       tokens = [np.asarray(self.tokenizer(sample.caption), np.int32) for sample in samples]
       batch["tokens_BL"] = np.stack(tokens)
     return batch

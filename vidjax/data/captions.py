@@ -13,7 +13,7 @@ _SIDES = re.compile(
 
 
 def draw(captions: Mapping[str, str], weights: Mapping[str, float], chance: float) -> str:
-  """One of the captions of a clip, "" if it has none that is wanted.
+  """Name of one of the captions of a clip, "" if it has none that is wanted.
 
   Args:
     captions: name of the captioner -> text; an empty text counts as none.
@@ -27,8 +27,8 @@ def draw(captions: Mapping[str, str], weights: Mapping[str, float], chance: floa
   for name, weight in wanted.items():
     left -= weight
     if left < 0:
-      return captions[name]
-  return captions[next(reversed(wanted))] if wanted else ""  # the sum is rounded
+      return name
+  return next(reversed(wanted)) if wanted else ""  # the sum is rounded
 
 
 def names_sides(caption: str) -> bool:

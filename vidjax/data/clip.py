@@ -30,6 +30,8 @@ class Clip:
       as they were stored, (T, h, w, 2 Z) float16.
     times_s: `() -> (T,) float64`, time stamps of all frames, from the first one on.
     captions: name of the captioner -> text.
+    texts: name of the captioner -> (L, X) float16, what the text encoder made of its text; "" is
+      that of no text. Empty where it was not cached.
     motion_score: mean Farneback flow in pixels per second on frames of short side 16; NaN where it
       is not known.
     scores: further numbers by name.
@@ -41,6 +43,7 @@ class Clip:
   read: Callable[[np.ndarray, tuple[int, int]], np.ndarray]
   times_s: Callable[[], np.ndarray]
   captions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  texts: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
   motion_score: float = float("nan")
   scores: Mapping[str, float | None] = dataclasses.field(default_factory=dict)
 

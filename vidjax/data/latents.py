@@ -3,6 +3,7 @@
 A folder of them (`vidjax cache_latents` writes it, `vidjax.data.sources.latents` reads it) holds
 
   latents.json                     the `Manifest`: what made them, and what view they are of
+  no_text.npy                      (L, X) float16, what the text encoder makes of no text
   latents-SPLIT.array_record-...   one `LatentRecord` for each clip (`vidjax.data.records`)
   index-SPLIT.npz                  the `Index`: all that is known without opening a record
   rejects-SPLIT.json               clips that could not be read, and why
@@ -10,11 +11,15 @@ A folder of them (`vidjax cache_latents` writes it, `vidjax.data.sources.latents
 A record holds the Gaussians that the autoencoder's encoder gives, before any is drawn and before
 scaling: what training draws from them is then new in each epoch, as it is from pixels.
 
-Legend: N clips, T frames, h w latent height and width, Z latent channels.
+Where a text encoder was given, a record holds what it makes of each of its texts, too.
+
+Legend: N clips, T frames, h w latent height and width, Z latent channels, K texts, L tokens,
+X channels of a text's embedding.
 """
 
 from collections.abc import Mapping
 import dataclasses
+import functools
 import hashlib
 import io
 import itertools
@@ -30,8 +35,10 @@ from vidjax.data.video import TIME_TOLERANCE_S
 
 DATASET_NAME = "latents"
 DATASET_VERSION = "1.0.0"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "latents.json"
+NO_TEXT = "no_text.npy"
+_NPY_HEADER = 4096  # more than NumPy writes in front of a small array
 CROP = "scaled to cover the view, centre cut out"  # `vidjax.data.transforms`, the one policy
 WRITER = "vidjax cache_latents"
 
@@ -51,6 +58,7 @@ FIELDS: records.Fields = {
   "motion_score": "f",
   "captions_json": "s",
   "scores_json": "s",
+  "text_embeddings": "b",
   "made_by": "s",
 }
 
@@ -75,6 +83,8 @@ class LatentRecord:
     captions_json: JSON object, name of the captioner -> text.
     scores_json: JSON object, name -> number or null.
     made_by: `Manifest.digest`: which run of which autoencoder this record is of.
+    text_embeddings: float16, little-endian, (K, L, X), the texts in the order of their names; empty
+      if no text encoder was given.
   """
 
   clip_id: str
@@ -92,6 +102,25 @@ class LatentRecord:
   captions_json: str
   scores_json: str
   made_by: str
+  text_embeddings: bytes = b""
+
+  def texts(self, manifest: "Manifest") -> dict[str, np.ndarray]:
+    """Embeddings (L, X) float16 by the name of the text, without a copy; none if none are cached.
+
+    Raises:
+      DataError: there are more or fewer bytes than the shape says.
+    """
+    if not manifest.text:
+      return {}
+    names = sorted(json.loads(self.captions_json))
+    shape = (len(names), manifest.text["length"], manifest.text["width"])
+    if len(self.text_embeddings) != 2 * math.prod(shape):
+      raise errors.DataError(
+        f"clip {self.clip_id}: the field 'text_embeddings' has {len(self.text_embeddings)} bytes,"
+        f" float16 of shape {shape} has {2 * math.prod(shape)}"
+      )
+    embeddings_KLX = np.frombuffer(self.text_embeddings, "<f2").reshape(shape)
+    return dict(zip(names, embeddings_KLX, strict=True))
 
   def frames(self) -> np.ndarray:
     """The moments as (T, h, w, 2 Z) float16, without a copy.
@@ -120,6 +149,8 @@ class Manifest:
     width: of the view in pixels.
     fps: frames per second of the stored grid.
     crop: how frames were fitted into the view.
+    text: what made the texts' embeddings: `sha256` of the encoder's weights, its `config`, `sha256`
+      of the tokenizer's files, `length` (L) and `width` (X); empty if there are none.
     schema_version: of this file and of the records.
   """
 
@@ -130,6 +161,7 @@ class Manifest:
   width: int
   fps: float
   crop: str = CROP
+  text: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   schema_version: int = SCHEMA_VERSION
 
   @property
@@ -170,6 +202,35 @@ class Index:
   def ends(self) -> tuple[int, ...]:
     """Number of records up to the end of each shard."""
     return tuple(itertools.accumulate(self.counts))
+
+
+def write_no_text(path: Any, embedding_LX: np.ndarray) -> None:
+  """Keeps what the text encoder makes of no text, beside the manifest."""
+  stream = io.BytesIO()
+  np.save(stream, embedding_LX.astype("<f2"), allow_pickle=False)
+  storage.write_bytes(storage.Path(path) / NO_TEXT, stream.getvalue())
+
+
+@functools.lru_cache(maxsize=8)
+def read_no_text(path: str, shape: tuple[int, int]) -> np.ndarray:
+  """Takes back what `write_no_text` kept, (L, X) float16.
+
+  Raises:
+    DataError: it is not there, or of another shape.
+  """
+  file = storage.Path(path) / NO_TEXT
+  if not file.exists():
+    raise errors.DataError(f"{file} is missing: copy it, or write the latents anew")
+  size = _NPY_HEADER + 2 * math.prod(shape)
+  try:
+    embedding_LX = np.load(io.BytesIO(storage.read_bytes(file, size)), allow_pickle=False)
+  except (ValueError, EOFError, OSError) as error:
+    raise errors.DataError(f"{file} cannot be read: {error}") from error
+  if (embedding_LX.dtype, embedding_LX.shape) != (np.float16, shape):
+    raise errors.DataError(
+      f"{file}: {embedding_LX.dtype} {embedding_LX.shape} is not float16 {shape}"
+    )
+  return embedding_LX
 
 
 def serialize_record(record: LatentRecord) -> bytes:

@@ -69,6 +69,7 @@ class Sample:
     frames: uint8 RGB (T, H, W, C), or cached latents as stored.
     fps: frames per second of the window.
     caption: text drawn among the clip's captions, "" if it has none.
+    text: (L, X) float16, its embedding where it is cached.
     motion_score: of the clip as curated (pixels per second); 0 where it is not known.
     scores: those that the view asks for.
     index: of the sample in its stream.
@@ -88,6 +89,7 @@ class Sample:
   source: str
   start_s: float
   rejected: tuple[tuple[str, str], ...] = ()
+  text: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +180,8 @@ class SampleStream:
     grids, size = self.view.grids, (self.view.height, self.view.width)
     grid = grids[int(len(grids) * chance(order.Draw.FPS))]
     moments_s, fps = grid.place(clip, place)
-    caption = captions.draw(clip.captions, config.captions, chance(order.Draw.CAPTION))
+    name = captions.draw(clip.captions, config.captions, chance(order.Draw.CAPTION))
+    caption = clip.captions.get(name, "")
     frames = clip.read(moments_s, size)
     if frames.dtype == np.uint8:
       frames = transforms.crop(frames, size)
@@ -189,6 +192,7 @@ class SampleStream:
       frames=frames,
       fps=fps,
       caption=captions.fill(config.template, caption),
+      text=clip.texts[name] if clip.texts else None,
       motion_score=0.0 if np.isnan(clip.motion_score) else clip.motion_score,
       scores={name: _score(clip, name) for name in self.view.scores},
       index=index,

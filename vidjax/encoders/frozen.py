@@ -4,6 +4,7 @@ B clips, T frames, H W pixel and h w latent height and width, Z latent channels,
 X channels of a context.
 """
 
+from collections.abc import Collection
 import dataclasses
 import functools
 from typing import Any, Generic, TypeVar
@@ -130,10 +131,10 @@ class Frozen:
     """Z."""
     return self._autoencoder.latent_channels
 
-  def without_vae(self) -> "Frozen":
-    """The others: what a model needs that is trained on cached latents."""
-    others = {kind: e for kind, e in self.encoders.items() if kind != "vae"}
-    return Frozen(others, self.encoders["vae"].config)
+  def without(self, kinds: Collection[str]) -> "Frozen":
+    """The others: what a model needs where what those of `kinds` make is cached."""
+    others = {kind: e for kind, e in self.encoders.items() if kind not in kinds}
+    return Frozen(others, self._autoencoder)
 
   def draw(self, moments_BThwC: jax.Array, keys_B: jax.Array) -> jax.Array:
     """Scaled latents (B, T, h, w, Z) from cached moments (`vidjax.data.latents`), C = 2 Z.

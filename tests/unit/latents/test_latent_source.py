@@ -167,7 +167,7 @@ def copy(folder, tmp_path):
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    ({"schema_version": 2}, r"latents.json: the field 'schema_version' is 2, this version .* 1"),
+    ({"schema_version": 1}, r"latents.json: the field 'schema_version' is 1, this version .* 2"),
     ({"schema_version": None}, r"latents.json: the field 'schema_version' is None"),
     ({"more": 1}, r"latents.json: missing fields \[\], unknown fields \['more'\]"),
     ({"fps": 5.0}, r"index-train.npz: the field 'made_by' is .*mixes two runs"),

@@ -157,7 +157,7 @@ def test_latents_of_another_autoencoder_are_refused(cached, clips, view, monkeyp
   name = next(n for n in vae.params if n.startswith("encoder."))
   values = dict(vae.params) | {name: np.asarray(vae.params[name]) + 1e-3}
   monkeypatch.setattr(frozen, "load_vae", lambda _: dataclasses.replace(vae, params=values))
-  with pytest.raises(ValueError, match=r"do not fit encoders.vae .*: vae_sha256 is '\w+', not '"):
+  with pytest.raises(ValueError, match=r"do not fit the encoders .*: vae_sha256 is '\w+', not '"):
     latent_sets.check(on(view(clips), cached))
   shape = dataclasses.replace(vae.config, scaling_factor=0.5, layers_per_block=2)
   monkeypatch.setattr(frozen, "load_vae", lambda _: dataclasses.replace(vae, config=shape))

@@ -68,9 +68,17 @@ class LatentSource:
       read=read,
       times_s=lambda: np.arange(record.num_frames) / fps,
       captions=json.loads(record.captions_json),
+      texts=self._texts(record),
       motion_score=record.motion_score,
       scores=json.loads(record.scores_json),
     )
+
+  def _texts(self, record: latents.LatentRecord) -> dict[str, np.ndarray]:
+    text = self.manifest.text
+    if not text:
+      return {}
+    none = latents.read_no_text(self.path, (text["length"], text["width"]))
+    return {"": none, **record.texts(self.manifest)}
 
   def name(self, number: int) -> str:
     """Says where clip `number` is, for messages about one that cannot be opened."""
