@@ -14,6 +14,7 @@ from data_pipelines import config as config_lib
 from data_pipelines import encode, isolation, progress, select, shard, tables
 from data_pipelines.paths import Paths
 from vidjax import storage
+from vidjax.data import schema
 
 Collection: TypeAlias = Any  # of Beam, whose types know no named outputs
 
@@ -161,5 +162,18 @@ def _write_shard(
 ) -> tuple[int, shard.Shard]:
   (rung, split, stretch), records = group
   used = sorted(number for *place, number in stretches if place == [rung, split])
-  folder = paths.shards(rung)
-  return rung, shard.write_shard(folder, split, used.index(stretch), len(used), records)
+  index, count = used.index(stretch), len(used)
+  records = list(records)
+  path = storage.Path(paths.shards(rung)) / schema.shard_name(split, index, count)
+  # An interrupted run leaves a note beside the records; their names follow what is in them.
+  note = storage.Path(paths.encoded) / f"published-{rung}-{path.name}.json"
+  key = config_lib.fingerprint(sorted(storage.Path(record.path).name for record in records))
+  known = storage.read_json(note) if note.exists() else {}
+  if known.get("key") == key and path.exists() and path.stat().length == known["size"]:
+    made = shard.Shard(split, index, count, known["num_records"], known["num_bytes"])
+  else:
+    made = shard.write_shard(paths.shards(rung), split, index, count, records)
+    sizes = {"num_records": made.num_records, "num_bytes": made.num_bytes}
+    storage.write_json(note, {"key": key, "size": int(path.stat().length), **sizes})
+  progress.step("shard", path.name)
+  return rung, made

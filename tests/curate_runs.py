@@ -13,9 +13,10 @@ from vidjax.data import schema
 FLAGS = ["--config.select.min_seconds=1.0", "--config.encode.short_side=48"]
 
 
-def start(repo_root, *flags, cwd=None, python_path=()):
+def start(repo_root, *flags, cwd=None, python_path=(), env=None):
   command = [sys.executable, "-m", "vidjax.cli", "curate", *flags]
-  env = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [repo_root, *python_path]))}
+  paths = os.pathsep.join(map(str, [repo_root, *python_path]))
+  env = {**os.environ, "PYTHONPATH": paths, **(env or {})}
   return subprocess.Popen(
     command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
   )

@@ -13,7 +13,7 @@ import pytest
 from safetensors import numpy as numpy_safetensors
 
 from tests import chat_server, media
-from tests.curate_runs import FLAGS, assert_same_result, payloads, rows, run
+from tests.curate_runs import FLAGS, assert_same_result, payloads, rows, run, start
 from vidjax.data import schema
 
 
@@ -40,6 +40,51 @@ def test_files_that_crash_or_hang_the_decoder_cost_only_themselves(repo_root, tm
   }
   records = [schema.parse_record(d) for data in payloads(out).values() for d in data]
   assert {r.source for r in records} == {"good.mp4", "fine.mp4"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folder", ["analyses", "encoded"])
+def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(repo_root, tmp_path, folder):
+  (tmp_path / "videos").mkdir()
+  for seed, name in enumerate(("a", "b")):
+    media.write(tmp_path / "videos" / f"{name}.mp4", media.shot(seed, 40))
+  flags = [f"--videos={tmp_path / 'videos'}", f"--out={tmp_path / 'clips'}", *FLAGS]
+  hostile = pathlib.Path(__file__).parent / "hostile_decoder"
+  code, text = run(repo_root, *flags, python_path=[hostile], env={"HOSTILE_DISK": folder})
+  assert code == 7, text
+  assert "no space left for the curated clips: free some, run again" in text
+  assert "Traceback" not in text
+  assert not (tmp_path / "clips" / "clips.parquet").exists()
+  code, text = run(repo_root, *flags)
+  assert code == 0, text
+  assert run(repo_root, flags[0], f"--out={tmp_path / 'fresh'}", *FLAGS)[0] == 0
+  assert_same_result(tmp_path / "clips", tmp_path / "fresh")
+
+
+@pytest.mark.slow
+def test_published_shards_are_not_written_again(repo_root, tmp_path):
+  (tmp_path / "videos").mkdir()
+  for seed in range(5):
+    media.write(tmp_path / "videos" / f"{seed}.mp4", media.shot(seed, 40))
+  out = tmp_path / "clips"
+  flags = [f"--videos={tmp_path / 'videos'}", f"--out={out}", *FLAGS]
+  flags += ["--config.shard.megabytes=0.01"]
+  with start(repo_root, *flags) as process:
+    assert process.stdout
+    for line in process.stdout:
+      if line.startswith("shard 2 "):
+        process.kill()
+  assert process.returncode == -9
+  notes = sorted((out / ".cache" / "encoded").glob("published-*.json"))
+  assert len(notes) >= 2
+  published = [out / "shards" / n.name.removeprefix("published-0-")[: -len(".json")] for n in notes]
+  before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in published}
+  code, text = run(repo_root, *flags)
+  assert code == 0, text
+  assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in published} == before
+  assert len(schema.shard_files(out, "train")) > 1
+  assert run(repo_root, flags[0], f"--out={tmp_path / 'fresh'}", *flags[2:])[0] == 0
+  assert_same_result(out, tmp_path / "fresh")
 
 
 @pytest.mark.slow

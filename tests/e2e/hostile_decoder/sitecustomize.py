@@ -3,8 +3,11 @@
 `crash*` takes the process down when it is opened, `hang*` never comes back; `late-crash*` and
 `late-hang*` do so only when they are opened for encoding. Only processes that a process of ours has
 started for such work are touched.
+
+With HOSTILE_DISK=NAME the disk is full for files below folders of this name.
 """
 
+import errno
 import os
 import pathlib
 import signal
@@ -32,3 +35,16 @@ if any("multiprocessing" in argument for argument in sys.orig_argv):
   import av
 
   av.open = _wrapped(av.open)
+
+
+def _full(original):
+  def fsync(fd):
+    if f"/{os.environ['HOSTILE_DISK']}/" in os.readlink(f"/proc/self/fd/{fd}"):
+      raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return original(fd)
+
+  return fsync
+
+
+if "HOSTILE_DISK" in os.environ:
+  os.fsync = _full(os.fsync)
