@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import socket
 import subprocess
 import sys
 import time
@@ -186,39 +187,48 @@ def test_all_scores_and_texts(repo_root, tmp_path):
   server.close()
 
 
+def _listens(port):
+  with socket.socket() as probe:
+    return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.mark.slow
-def test_the_portable_runner_gives_the_same(repo_root, tmp_path):
-  """The job goes to a job server, which runs it in workers that call back here (loopback)."""
-  (tmp_path / "videos").mkdir()
+def test_the_portable_runner_gives_the_same(repo_root, tmp_path, monkeypatch):
+  """The documented job: a job server runs it in workers that call back here (loopback)."""
+  monkeypatch.syspath_prepend(str(repo_root / "tests" / "repo"))
+  import documented_commands
+
+  here = "tests/e2e/test_curate_stages.py::test_the_portable_runner_gives_the_same"
+  serve, curate = (c for c, where in documented_commands.RUN_BY.items() if where == here)
+  with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    port = free.getsockname()[1]
+  (tmp_path / "VIDEOS").mkdir()
   for seed, name in enumerate(("a", "b", "c")):
-    media.write(tmp_path / "videos" / f"{name}.mp4", media.shot(seed, 40))
-  media.write(tmp_path / "videos" / "copy.webm", media.shot(0, 40), codec="libvpx")
-  (tmp_path / "videos" / "broken.mp4").write_bytes(b"nothing")
-  port = tmp_path / "port"
-  service = "apache_beam.runners.portability.local_job_service_main"
+    media.write(tmp_path / "VIDEOS" / f"{name}.mp4", media.shot(seed, 40))
+  media.write(tmp_path / "VIDEOS" / "copy.webm", media.shot(0, 40), codec="libvpx")
+  (tmp_path / "VIDEOS" / "broken.mp4").write_bytes(b"nothing")
   server = subprocess.Popen(
-    [sys.executable, "-m", service, "--port=0", f"--port_file={port}"],
+    [sys.executable, *serve.replace("8099", str(port)).split()[1:]],
     stdout=subprocess.DEVNULL,
     stderr=subprocess.DEVNULL,
   )
   try:
     until = time.monotonic() + 120
-    while not (port.exists() and port.read_text()):
+    while not _listens(port):
       assert server.poll() is None
       assert time.monotonic() < until
       time.sleep(0.2)
-    flags = [f"--videos={tmp_path / 'videos'}", *FLAGS]
-    portable = ["--runner=PortableRunner", f"--job_endpoint=localhost:{port.read_text()}"]
-    portable += ["--environment_type=LOOPBACK"]
-    code, text = run(repo_root, *flags, f"--out={tmp_path / 'portable'}", *portable)
+    flags = curate.replace("8099", str(port)).split()[2:]
+    code, text = run(repo_root, *flags, *FLAGS, cwd=tmp_path)
     assert code == 0, text
   finally:
     server.kill()
     server.wait()
-  code, text = run(repo_root, *flags, f"--out={tmp_path / 'embedded'}")
+  code, text = run(repo_root, "--videos=VIDEOS", "--out=EMBEDDED", *FLAGS, cwd=tmp_path)
   assert code == 0, text
-  assert len(rows(tmp_path / "portable")) == 4
-  assert_same_result(tmp_path / "portable", tmp_path / "embedded")
+  assert len(rows(tmp_path / "PORTABLE")) == 4
+  assert_same_result(tmp_path / "PORTABLE", tmp_path / "EMBEDDED")
 
 
 def test_dataflow_sees_no_local_files(repo_root, tmp_path):

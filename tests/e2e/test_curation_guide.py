@@ -25,13 +25,14 @@ def test_documented_commands(repo_root, tmp_path, monkeypatch):
 
   here = "tests/e2e/test_curation_guide.py::test_documented_commands"
   commands = [c for c, where in documented_commands.RUN_BY.items() if where == here]
-  assert len(commands) == 6
+  assert len(commands) == 7
   (tmp_path / "configs").symlink_to(repo_root / "configs")
   (tmp_path / "VIDEOS").mkdir()
   for seed in range(5):
     size = {"height": 576, "width": 640} if seed == 4 else {"height": 96, "width": 128}
     frames = media.shot(seed, 40, speed=1.5 + seed, **size)
     media.write(tmp_path / "VIDEOS" / f"{seed}.mp4", frames)
+  (tmp_path / "LIST.csv").write_text("file_name,text,rating\nVIDEOS/0.mp4,a wall,3\n")
   scoring_models.save_clip(tmp_path / "CLIP")
   scoring_models.save_blip(tmp_path / "BLIP")
   head = {"weight": np.full((1, scoring_models.CLIP_WIDTH), 1.0, np.float32)}
@@ -58,6 +59,9 @@ def test_documented_commands(repo_root, tmp_path, monkeypatch):
     assert texts["video"].startswith("VLM sees [")
     assert texts["video"] in texts["llm"]
     assert set(texts["image"].split()) <= set(scoring_models.WORDS)
+  (copied,) = rows(tmp_path / "COPIED")
+  assert (copied["source"], dict(copied["captions"])) == ("VIDEOS/0.mp4", {"text": "a wall"})
+  assert dict(copied["scores"])["rating"] == 3
   lvd_f, best = (
     set(subset.read(tmp_path / f"{name}.parquet").astype(str)) for name in ("LVD_F", "BEST")
   )

@@ -1,6 +1,8 @@
 """Every command that a document shows, and where it is run: `file::test`, or `file::text in it`."""
 
 _JOB = "tests/e2e/test_job.py"
+_CLUSTERS = "tests/unit/launch/test_beam.py::test_the_documented_commands_show_others"
+_PORTABLE = "tests/e2e/test_curate_stages.py::test_the_portable_runner_gives_the_same"
 _CURATION = "tests/e2e/test_curation_guide.py::test_documented_commands"
 
 RUN_BY = {
@@ -87,4 +89,12 @@ RUN_BY = {
   "vidjax curate --videos=VIDEOS --out=LARGE --cache=SCORED/.cache --config.look.clip=CLIP"
   " --config.look.aesthetic=HEAD --config.select.within=BEST.parquet"
   " --config.encode.short_side=576": _CURATION,
+  "vidjax curate --videos=LIST.csv --out=COPIED --config.encode.copy=True": _CURATION,
+  "DRY_RUN=1 PROJECT=p REGION=us-central1 IMAGE=IMAGE TEMP=gs://b/temp launch/beam/dataflow.sh"
+  " gs://b/videos gs://b/clips": _CLUSTERS,
+  "DRY_RUN=1 MASTER=jobmanager:8081 launch/beam/flink.sh gs://b/videos gs://b/clips": _CLUSTERS,
+  "DRY_RUN=1 MASTER=spark://host:7077 launch/beam/spark.sh gs://b/videos gs://b/clips": _CLUSTERS,
+  "python -m apache_beam.runners.portability.local_job_service_main --port=8099": _PORTABLE,
+  "vidjax curate --videos=VIDEOS --out=PORTABLE --runner=PortableRunner"
+  " --job_endpoint=localhost:8099 --environment_type=LOOPBACK": _PORTABLE,
 }

@@ -57,6 +57,23 @@ def test_a_command_of_known_flags(repo_root, name):
   assert unset == {}
 
 
+def test_the_documented_commands_show_others(repo_root, monkeypatch):
+  monkeypatch.syspath_prepend(str(repo_root / "tests" / "repo"))
+  import documented_commands
+
+  here = "tests/unit/launch/test_beam.py::test_the_documented_commands_show_others"
+  commands = [c for c, where in documented_commands.RUN_BY.items() if where == here]
+  assert len(commands) == len(NEEDED)
+  for command, runner in zip(commands, RUNNERS.values(), strict=True):
+    done = subprocess.run(
+      ["bash", "-c", command], cwd=repo_root, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    words = shlex.split(done.stdout)
+    assert f"--runner={runner}" in words
+    assert {"--videos=gs://b/videos", "--out=gs://b/clips"} <= set(words)
+
+
 @pytest.mark.parametrize("name", NEEDED)
 def test_what_is_missing_is_said(repo_root, name):
   for variable in NEEDED[name]:
