@@ -10,6 +10,7 @@ import concurrent.futures
 import dataclasses
 import re
 
+import av.error
 import cv2
 import numpy as np
 
@@ -57,8 +58,7 @@ def read(
 ) -> list[Shown]:
   """Reads the frames of clips of one local source; runs in a process of its own (`isolation`).
 
-  Raises:
-    ValueError, av.error.FFmpegError: a frame cannot be read that could be before.
+  Clips of which a frame cannot be read are left out.
   """
   shown = []
   for row in rows:
@@ -66,7 +66,11 @@ def read(
     shares = (np.arange(count) + 0.5) / max(count, 1)
     moments_s = row.start_time_s + (row.end_time_s - row.start_time_s) * np.r_[shares, 0.5]
     order = np.argsort(moments_s, kind="stable")
-    frames = video.read_frames_at(path, moments_s[order], (config.short_side, config.short_side))
+    size = (config.short_side, config.short_side)
+    try:
+      frames = video.read_frames_at(path, moments_s[order], size)
+    except (ValueError, av.error.FFmpegError):
+      continue
     jpegs = [_jpeg(frames[place]) for place in np.argsort(order, kind="stable")]
     shown.append(Shown(row.clip_id, jpegs[-1], tuple(jpegs[:-1])))
     alive()

@@ -287,7 +287,8 @@ def _caption(
 ) -> Iterator[Any]:
   source, rows = group
   if not config.caption.captioners:
-    yield from (_similar(row, config) for row in rows)
+    for portion in _portions(rows):
+      yield from _similar(portion, config)
     return
   with _Copy(storage.Path(paths.videos) / source) as copy:
     for portion in _portions(rows):
@@ -319,6 +320,7 @@ def _captioned(
     texts = caption.write(shown, known, config.caption)
     for clip_id, new in texts.items():
       storage.write_json(files[clip_id], {"texts": new, "cpu_s": cpu_s})
+  told = []
   for row in portion:
     file = files[row.clip.clip_id]
     if not file.exists():
@@ -328,21 +330,28 @@ def _captioned(
     cost = tables.Cost("caption", found["cpu_s"], row.clip.seconds)
     yield TaggedOutput("costs", cost)
     clip = dataclasses.replace(row.clip, captions={**row.clip.captions, **found["texts"]})
-    yield _similar(dataclasses.replace(row, clip=clip), config)
+    told.append(dataclasses.replace(row, clip=clip))
+  yield from _similar(told, config)
 
 
-def _similar(row: Row, config: config_lib.CurateConfig) -> Row:
-  """The row with the similarity of its texts to its frames, where it has both."""
+def _similar(rows: Sequence[Row], config: config_lib.CurateConfig) -> Iterator[Row]:
+  """The rows with the similarity of their texts to their frames, where they have both."""
   scorer = clip_scores.scorer(config.look)
-  if scorer is None or row.embedding is None or not row.clip.captions:
-    return row
-  names = caption.ordered(row.clip.captions)
-  texts_NX = scorer.embed_texts([row.clip.captions[name] for name in names])
-  cosines_N3 = texts_NX @ row.embedding.T
-  means = {f"similarity_{n}": float(c) for n, c in zip(names, cosines_N3.mean(1), strict=True)}
-  clip = dataclasses.replace(
-    row.clip,
-    clip_similarity=float(cosines_N3[0, 1]),  # of the middle frame and the first caption
-    scores={**row.clip.scores, **means},
-  )
-  return dataclasses.replace(row, clip=clip)
+  names = [caption.ordered(row.clip.captions) for row in rows]
+  texts = [row.clip.captions[name] for row, of in zip(rows, names, strict=True) for name in of]
+  texts_NX = scorer.embed_texts(texts) if scorer and texts else None
+  first = 0
+  for row, of in zip(rows, names, strict=True):
+    mine = slice(first, first + len(of))
+    first = mine.stop
+    if texts_NX is None or row.embedding is None or not of:
+      yield row
+      continue
+    cosines_N3 = texts_NX[mine] @ row.embedding.T
+    means = {f"similarity_{n}": float(c) for n, c in zip(of, cosines_N3.mean(1), strict=True)}
+    clip = dataclasses.replace(
+      row.clip,
+      clip_similarity=float(cosines_N3[0, 1]),  # of the middle frame and the first caption
+      scores={**row.clip.scores, **means},
+    )
+    yield dataclasses.replace(row, clip=clip)

@@ -87,5 +87,7 @@ def test_frames_are_those_of_the_clip(tmp_path):
     found = media.cv2.imdecode(np.frombuffer(jpeg, np.uint8), media.cv2.IMREAD_COLOR)[..., ::-1]
     assert found.shape == frame.shape
     assert np.abs(found.astype(int) - frame).mean() < 6  # another frame: above 20
+  (path.parent / "half.mp4").write_bytes(path.read_bytes()[:2000])
+  assert caption.read(str(path.parent / "half.mp4"), clips, ALL) == []
   alone = dataclasses.replace(ALL, video=config.CaptionerConfig())
   assert caption.read(str(path), clips, alone)[0].frames == ()
