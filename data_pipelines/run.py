@@ -12,10 +12,8 @@ are not ours go to Apache Beam. An interrupted run continues when it is started 
 one with the same videos and config returns at once.
 """
 
-import argparse
 from collections import Counter
 import contextlib
-import difflib
 import io
 import logging
 import os
@@ -27,6 +25,7 @@ from absl import flags
 from pyarrow import parquet
 
 from data_pipelines import analyse, clip_scores, ingest, look, progress
+from data_pipelines import beam_flags as beam_flags_lib
 from data_pipelines import config as config_lib
 from data_pipelines.paths import Paths
 from vidjax import command, errors, storage
@@ -113,7 +112,7 @@ def _run(
   from data_pipelines import graph
 
   logging.disable(logging.NOTSET)
-  _check_flags(beam_flags, pipeline_options.PipelineOptions)
+  beam_flags_lib.check(beam_flags, pipeline_options.PipelineOptions)
   options = pipeline_options.PipelineOptions(beam_flags)
   runner = options.view_as(pipeline_options.StandardOptions).runner
   if runner == "DataflowRunner" and (storage.is_local(paths.videos) or storage.is_local(paths.out)):
@@ -175,21 +174,6 @@ class _WithoutTracebacks(io.TextIOBase):
 
   def fileno(self) -> int:
     return self._stream.fileno()
-
-
-def _check_flags(beam_flags: list[str], options: Any) -> None:
-  """Refuses flags that neither we nor Beam know; Beam itself would ignore them."""
-  parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
-  for group in options.__subclasses__():
-    group._add_argparse_args(parser)
-  _, unknown = parser.parse_known_args(beam_flags)
-  if unknown:
-    name = unknown[0].partition("=")[0]
-    known = ["--videos", "--out", "--cache", "--config", *parser._option_string_actions]
-    near = difflib.get_close_matches(name, known, n=1)
-    raise ValueError(
-      f"unknown flag {name}: " + (f"did you mean {near[0]}?" if near else "see --help")
-    )
 
 
 def _finished(done: Any, key: str) -> dict[str, Any] | None:
