@@ -8,10 +8,13 @@ Deadlines are for standing still, not for the whole work: a film may take hours.
 
 from collections.abc import Callable
 import contextlib
+import ctypes
 import dataclasses
 import multiprocessing
 from multiprocessing import connection as connections
+import os
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -20,6 +23,7 @@ from typing import Any
 # Native libraries lose a little memory with each file.
 _CALLS_PER_PROCESS = 500
 _SECONDS_BETWEEN_SIGNS = 0.5
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 _own = threading.local()
 
@@ -101,7 +105,7 @@ class _Worker:
     # Forked, it would inherit locks that other threads hold at that moment.
     context = multiprocessing.get_context("spawn")
     self._connection, theirs = context.Pipe()
-    self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+    self._process = context.Process(target=_serve, args=(theirs, os.getpid()), daemon=True)
     self._process.start()
     theirs.close()
     self.calls = 0
@@ -138,8 +142,9 @@ class _Worker:
     self._process.join()
 
 
-def _serve(connection: connections.Connection) -> None:
+def _serve(connection: connections.Connection, parent: int) -> None:
   """The other side: answers calls until nobody is there to ask."""
+  _end_with(parent)
   # Ctrl-C goes to the whole group of processes; what it means is decided where the calls are made.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -156,3 +161,11 @@ def _serve(connection: connections.Connection) -> None:
         error.add_note("".join(traceback.format_exception(error)))  # it does not travel by itself
         answer = ("raised", error)
       connection.send(answer)
+
+
+def _end_with(parent: int) -> None:
+  """Ends this process with the thread that has started it, even if it hangs in native code then."""
+  if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+  if os.getppid() != parent:  # which is gone already
+    os._exit(1)

@@ -1,7 +1,10 @@
 """A file can make its process crash or hang; the caller goes on with the next one."""
 
 import os
+import pathlib
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -79,6 +82,33 @@ def test_what_stands_still_is_killed_whatever_it_ignores():
   with pytest.raises(ProcessLookupError):
     os.kill(pid, 0)
   assert call(double, 5).value[0] == 10
+
+
+def _runs(pid):
+  stat = pathlib.Path(f"/proc/{pid}/stat")
+  return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with another one")
+def test_what_hangs_ends_with_a_killed_run(repo_root):
+  script = (
+    "from data_pipelines import isolation\n"
+    "from tests.unit.data_pipelines.test_isolation import double, hang\n"
+    "print(isolation.call(double, 1, stall_seconds=60).value[1], flush=True)\n"
+    "isolation.call(hang, stall_seconds=600)\n"
+  )
+  with subprocess.Popen(
+    [sys.executable, "-c", script], cwd=repo_root, stdout=subprocess.PIPE, text=True
+  ) as run:
+    assert run.stdout
+    pid = int(run.stdout.readline())
+    time.sleep(0.5)
+    assert _runs(pid)
+    run.kill()
+  until = time.monotonic() + 20
+  while _runs(pid) and time.monotonic() < until:
+    time.sleep(0.1)
+  assert not _runs(pid)
 
 
 def test_what_goes_on_may_take_longer_than_the_deadline():
