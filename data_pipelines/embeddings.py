@@ -14,12 +14,11 @@ from apache_beam.pvalue import AsSingleton
 import pyarrow as pa
 from pyarrow import parquet
 
-from data_pipelines.paths import Paths
+from data_pipelines.paths import FOLDER_OF_EMBEDDINGS, Paths
 from vidjax import storage
 
 Collection: TypeAlias = Any  # of Beam, whose types know no named outputs
 
-FOLDER = "embeddings"
 _CLIPS_PER_PART = 100_000
 
 
@@ -60,14 +59,14 @@ def _write(group: tuple[tuple[int, int], Iterable[Any]], paths: Paths) -> str:
     }
   )
   name = f"part-{place:05d}-of-{parts:05d}.parquet"
-  with storage.staged(f"{paths.out}/{FOLDER}/{name}") as local:
+  with storage.staged(f"{paths.out}/{FOLDER_OF_EMBEDDINGS}/{name}") as local:
     parquet.write_table(table, local)
   return name
 
 
 def _remove_others(paths: Paths, names: list[str]) -> None:
   """Takes away parts of an earlier run."""
-  folder = storage.Path(f"{paths.out}/{FOLDER}")
+  folder = storage.Path(f"{paths.out}/{FOLDER_OF_EMBEDDINGS}")
   for path in folder.iterdir() if folder.exists() else ():
     if path.name not in names:
       storage.remove(path)

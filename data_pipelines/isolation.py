@@ -72,7 +72,9 @@ def call(function: Callable[..., Any], *args: Any, stall_seconds: float) -> Outc
     FileFaultError: the process crashed or was killed.
     Exception: whatever the function raised.
   """
-  worker = getattr(_own, "worker", None) or _Worker()
+  worker = getattr(_own, "worker", None)
+  if worker is None or not worker.is_alive():  # one that was killed while idle is no file's fault
+    worker = _Worker()
   _own.worker = worker
   try:
     kind, value = worker.call(function, args, stall_seconds)
@@ -123,6 +125,9 @@ class _Worker:
       raise FileFaultError(f"the process that read it crashed ({self._how()})") from None
     self.kill()
     raise FileFaultError(f"it hung: nothing happened for {stall_seconds:g} s")
+
+  def is_alive(self) -> bool:
+    return self._process.is_alive()
 
   def _how(self) -> str:
     code = self._process.exitcode

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+FOLDER_OF_EMBEDDINGS = "embeddings"
+
 
 @dataclasses.dataclass(frozen=True)
 class Paths:

@@ -27,7 +27,7 @@ from pyarrow import parquet
 from data_pipelines import analyse, clip_scores, ingest, look, progress
 from data_pipelines import beam_flags as beam_flags_lib
 from data_pipelines import config as config_lib
-from data_pipelines.paths import Paths
+from data_pipelines.paths import FOLDER_OF_EMBEDDINGS, Paths
 from vidjax import command, errors, storage
 from vidjax.data import schema, subset
 from vidjax.data.sources import shards
@@ -76,10 +76,14 @@ def curate(
       f"--videos={videos}: no video found, only {listing.images} images and {listing.others} other "
       "files"
     )
+  within = ""
   if config.select.within:
     subset.read(config.select.within)  # what is wrong with it is said before any work
+    within = storage.sha256(config.select.within)
   weights = clip_scores.check(config.look) if config.look.clip else ""
-  key = config_lib.fingerprint(analyse.VERSION, look.VERSION, weights, config, listing.signature)
+  key = config_lib.fingerprint(
+    *(analyse.VERSION, look.VERSION, weights, within, config, listing.signature)
+  )
   done = storage.Path(out) / _DONE
   summary = _finished(done, key)
   if summary is None:
@@ -122,8 +126,8 @@ def _run(
     )
   direct = options.view_as(pipeline_options.DirectOptions)
   if runner in (None, "DirectRunner"):
-    # Beam's own DirectRunner first tries to fetch a helper program from the net. PyAV and OpenCV
-    # work outside of Python's lock, so threads are enough to use the cores.
+    # Beam's own DirectRunner first tries to fetch a helper program from the net. Files are worked
+    # on in processes of their own (`isolation`), so threads are enough to use the cores.
     runner = fn_runner.FnApiRunner()
     # It logs its inner life, and a second time each failure that it raises.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
@@ -147,6 +151,8 @@ def _run(
       raise
     raise reason from error
   storage.remove(paths.encoded)
+  if not config.look.clip:
+    storage.remove(f"{paths.out}/{FOLDER_OF_EMBEDDINGS}")  # those of an earlier config, too
   sizes = {paths.shards(rung) for rung in (0, *config.encode.rungs)}
   for folder in storage.Path(paths.out).glob("shards*"):  # those of an earlier config
     if str(folder) not in sizes:
@@ -189,7 +195,7 @@ def _sweep(out: str) -> None:
   storage.remove(root / _DONE)
   if not storage.is_local(out):
     return  # An object store never shows half an object.
-  for folder in (root, *root.glob("shards*"), root / "embeddings", *root.glob(".cache/*")):
+  for folder in (root, *root.glob("shards*"), root / FOLDER_OF_EMBEDDINGS, *root.glob(".cache/*")):
     if folder.exists():
       whole = set(storage.list_files(folder))
       for path in folder.iterdir():

@@ -9,6 +9,7 @@ import time
 
 from array_record.python import array_record_module
 import numpy as np
+import pyarrow as pa
 from pyarrow import parquet
 import pytest
 from safetensors import numpy as numpy_safetensors
@@ -86,6 +87,25 @@ def test_published_shards_are_not_written_again(repo_root, tmp_path):
   assert len(schema.shard_files(out, "train")) > 1
   assert run(repo_root, flags[0], f"--out={tmp_path / 'fresh'}", *flags[2:])[0] == 0
   assert_same_result(out, tmp_path / "fresh")
+
+
+@pytest.mark.slow
+def test_another_list_at_the_same_place_is_another_run(repo_root, tmp_path):
+  (tmp_path / "videos").mkdir()
+  for seed, name in enumerate(("a", "b", "c")):
+    media.write(tmp_path / "videos" / f"{name}.mp4", media.shot(seed, 40))
+  out, chosen = tmp_path / "clips", tmp_path / "chosen.parquet"
+  flags = [f"--videos={tmp_path / 'videos'}", f"--out={out}", *FLAGS]
+  clip = ["--config.look.clip=random:tiny", "--config.select.min_embedding_distance=0"]
+  assert run(repo_root, *flags, *clip)[0] == 0
+  assert (out / "embeddings").exists()
+  ids = [row["clip_id"] for row in rows(out)]
+  for wanted in (ids[:2], ids[1:]):
+    parquet.write_table(pa.table({"clip_id": wanted}), chosen)
+    code, text = run(repo_root, *flags, f"--config.select.within={chosen}")
+    assert code == 0, text
+    assert {row["clip_id"] for row in rows(out) if row["kept"]} == set(wanted)
+    assert not (out / "embeddings").exists()
 
 
 @pytest.mark.slow

@@ -75,6 +75,15 @@ def test_a_crash_costs_one_call(function, value, message):
   assert call(double, 5).value[0] == 10
 
 
+def test_a_process_that_was_killed_while_idle_is_no_files_fault():
+  _, pid = call(double, 1).value
+  os.kill(pid, signal.SIGKILL)
+  until = time.monotonic() + 20
+  while _runs(pid) and time.monotonic() < until:
+    time.sleep(0.05)
+  assert call(double, 5).value[0] == 10
+
+
 def test_what_stands_still_is_killed_whatever_it_ignores():
   _, pid = call(double, 1).value
   with pytest.raises(isolation.FileFaultError, match=r"hung: nothing happened for 0\.5 s"):
