@@ -54,19 +54,23 @@ def cached_parts(data: DataConfig) -> frozenset[str]:
 def text_shape(data: DataConfig) -> tuple[int, int] | None:
   """(L, X) of the cached embeddings of texts; None where none are cached.
 
+  A folder that is not there yet has none: a run can be planned before its latents are cached, and
+  `check` refuses to start it.
+
   Raises:
     ValueError: some of the data sets have them, others do not, or of another shape.
   """
   if not cached(data):
     return None
-  texts = [latents.read_manifest(member.path).text for member, _ in _views(data)]
+  folders = [member.path for member, _ in _views(data) if storage.Path(member.path).exists()]
+  texts = [latents.read_manifest(folder).text for folder in folders]
   shapes = {(text["length"], text["width"]) if text else None for text in texts}
   if len(shapes) > 1:
     raise ValueError(
       "some data sets of config.data have cached texts and others have none, or of another length:"
       " cache them for all with `vidjax cache_latents --text`, or for none"
     )
-  return shapes.pop()
+  return shapes.pop() if shapes else None
 
 
 def check(config: TrainConfig) -> None:

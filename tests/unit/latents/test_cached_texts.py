@@ -74,6 +74,14 @@ def test_a_program_takes_cached_texts(clips, with_text, view):
   }
 
 
+def test_a_run_is_planned_before_its_latents_are_there_and_not_started(clips, view, tmp_path):
+  config = on(view(clips), tmp_path / "to_come")
+  assert latent_sets.text_shape(config.data) is None
+  assert set(denoising.make_task(config).frozen.encoders) == {"text"}
+  with pytest.raises(FileNotFoundError, match="to_come does not exist; write it with"):
+    latent_sets.check(config)
+
+
 def test_texts_of_another_encoder_or_form_are_refused(clips, cached, with_text, view, monkeypatch):
   config = on(view(clips), with_text)
   with pytest.raises(ValueError, match=r"template='a video: {caption}' would change them"):
