@@ -17,7 +17,7 @@ import PIL.ImageFont
 from vidjax import storage
 from vidjax.data import mp4
 
-VIDEO_SUFFIXES = (".mp4", ".gif", ".webm")
+VIDEO_SUFFIXES = (".mp4", ".gif", ".webm", ".mkv")
 
 _GAP = 2  # pixels between frames
 _ROW_GAP = 8
@@ -72,7 +72,7 @@ def write_video(path: storage.PathLike, video_THWC: np.ndarray, fps: float) -> N
   """Writes a clip, uint8 or float in [0, 1], in the format that the suffix of `path` names.
 
   .mp4 (H.264) for players and browsers, .webm (VP9) likewise, .gif (256 colours, loops) for places
-  that take pictures only.
+  that take pictures only, .mkv (FFV1) without any loss, for what is to be measured.
 
   Raises:
     ValueError: the suffix is none of these.
@@ -87,6 +87,9 @@ def write_video(path: storage.PathLike, video_THWC: np.ndarray, fps: float) -> N
     case ".webm":
       with storage.staged(path) as local:
         _write_webm(local, frames_THWC, fps)
+    case ".mkv":
+      with storage.staged(path) as local:
+        _write_ffv1(local, frames_THWC, fps)
     case _:
       raise ValueError(f"{path}: suffix {suffix!r} is not known, use {', '.join(VIDEO_SUFFIXES)}")
 
@@ -127,4 +130,15 @@ def _write_webm(local: str, frames_THWC: np.ndarray, fps: float) -> None:
     stream.options = {"crf": "24", "b": "0", "row-mt": "0"}
     for frame_HWC in frames_THWC:
       container.mux(stream.encode(av.VideoFrame.from_ndarray(frame_HWC, "rgb24")))
+    container.mux(stream.encode(None))
+
+
+def _write_ffv1(local: str, frames_THWC: np.ndarray, fps: float) -> None:
+  with av.open(local, "w", format="matroska") as container:
+    stream = container.add_stream("ffv1", rate=fractions.Fraction(fps).limit_denominator(1001))
+    stream.height, stream.width = frames_THWC.shape[1:3]
+    stream.pix_fmt = "bgr0"  # no conversion to luma and chroma, which rounds
+    for frame_HWC in frames_THWC:
+      picture = av.VideoFrame.from_ndarray(frame_HWC, "rgb24").reformat(format="bgr0")
+      container.mux(stream.encode(picture))
     container.mux(stream.encode(None))

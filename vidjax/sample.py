@@ -6,7 +6,8 @@
   vidjax sample --model=DIR --image=first.png --last_image=last.png --out=clip.mp4
   vidjax sample --model=DIR --video=slow.mp4 --out=smooth.mp4
 
---out ends in .mp4, .webm or .gif, in / for a folder of frames, or, for image models, in .png. With
+--out ends in .mp4, .webm, .gif or .mkv (lossless), in / for a folder of frames, or, for image models,
+in .png. With
 `x.mp4` come `x.json` with every setting, from which the clip can be made again, and `x.png`, a
 contact sheet. Several samples are `x_0000.mp4`, `x_0001.mp4` and so on, sample i with seed
 `--seed + i`; what is there already with the same settings is not made again, so that an interrupted
@@ -292,7 +293,7 @@ def define_flags() -> None:
   flags.DEFINE_string(
     "model", None, "Workdir, checkpoint step or exported directory.", required=True
   )
-  flags.DEFINE_string("out", None, "File to write: .mp4, .webm, .gif; or DIR/.", required=True)
+  flags.DEFINE_string("out", None, "File to write: .mp4, .webm, .gif, .mkv; or DIR/.", required=True)
   flags.DEFINE_string("mode", None, "How to generate; default: what the model was trained for.")
   flags.DEFINE_string("prompt", None, "Text, for the text modes.")
   flags.DEFINE_string("prompt_file", None, "Text file, one prompt a line.")

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from vidjax import render
+from vidjax.data import video
 
 
 def clip(frames=6, height=20, width=30):
@@ -24,8 +25,15 @@ def test_video_files_have_the_frames_and_the_rate(tmp_path, suffix):
   assert np.abs(np.stack(frames).astype(int) - expected).max() < 12
 
 
+def test_matroska_keeps_every_bit(tmp_path):
+  noise = np.random.default_rng(0).integers(0, 256, (5, 21, 33, 3), np.uint8)
+  render.write_video(tmp_path / "clip.mkv", noise, fps=25.0)
+  info = video.probe(tmp_path / "clip.mkv")
+  np.testing.assert_array_equal(video.read_frames_at(tmp_path / "clip.mkv", info.times_s), noise)
+
+
 def test_other_suffixes_are_refused(tmp_path):
-  with pytest.raises(ValueError, match=r"'.avi' is not known, use .mp4, .gif, .webm"):
+  with pytest.raises(ValueError, match=r"'.avi' is not known, use .mp4, .gif, .webm, .mkv"):
     render.write_video(tmp_path / "clip.avi", clip(), fps=4.0)
   assert not list(tmp_path.iterdir())
 
