@@ -6,14 +6,13 @@
   vidjax sample --model=DIR --image=first.png --last_image=last.png --out=clip.mp4
   vidjax sample --model=DIR --video=slow.mp4 --out=smooth.mp4
 
---out ends in .mp4, .webm, .gif or .mkv (lossless), in / for a folder of frames, or, for image models,
-in .png. With
-`x.mp4` come `x.json` with every setting, from which the clip can be made again, and `x.png`, a
-contact sheet. Several samples are `x_0000.mp4`, `x_0001.mp4` and so on, sample i with seed
-`--seed + i`; what is there already with the same settings is not made again, so that an interrupted
-batch goes on where it was. An image of another shape than the clip's is scaled to cover it, and
-what is outside the middle is cut. The last two are for a model of interpolation: the frames between
-two, and between each two neighbours of a clip, whose frame rate rises.
+--out ends in .mp4, .webm, .gif or .mkv (lossless), in / for a folder of frames, or, for image
+models, in .png. With `x.mp4` come `x.json` with every setting, from which the clip can be made
+again, and `x.png`, a contact sheet. Several samples are `x_0000.mp4`, `x_0001.mp4` and so on,
+sample i with seed `--seed + i`; what is there already with the same settings is not made again, so
+that an interrupted batch goes on where it was. An image of another shape than the clip's is scaled
+to cover it, and what is outside the middle is cut. The last two are for a model of interpolation:
+the frames between two, and between each two neighbours of a clip, whose frame rate rises.
 Exit codes: 0 done; 2 bad flag, image or model; 4 checkpoint; 7 disk full; 130 interrupted.
 """
 

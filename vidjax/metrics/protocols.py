@@ -6,8 +6,20 @@ Two results may stand in one column only if their hashes are equal.
 import dataclasses
 import hashlib
 import json
+from typing import Any, ClassVar, Protocol
 
 from vidjax.metrics import random_features
+
+
+class Described(Protocol):
+  """A frozen dataclass with a name: a protocol of any kind."""
+
+  __dataclass_fields__: ClassVar[dict[str, Any]]
+
+  @property
+  def name(self) -> str:
+    """Under which results go."""
+    ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +65,7 @@ class Demo:
   backbone: str = random_features.NAME
 
 
-def protocol_hash(protocol: Features | Demo) -> str:
+def protocol_hash(protocol: Described) -> str:
   """16 hex digits that differ wherever any field differs."""
   text = json.dumps(dataclasses.asdict(protocol), sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -19,14 +19,16 @@ class Result:
     metrics: by name.
     weights: SHA-256 of each file or model that took part, by name.
     decoder: what decoded the videos; None where none was decoded.
+    details: what else is written, by key.
   """
 
-  protocol: protocols.Features | protocols.Demo
+  protocol: protocols.Described
   n_real: int
   n_fake: int
   metrics: Mapping[str, Estimate]
   weights: Mapping[str, str]
   decoder: str | None = None
+  details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def to_json(self, code_version: str) -> dict[str, Any]:
     """The content of result.json."""
@@ -39,6 +41,7 @@ class Result:
       "weights": dict(self.weights),
       "decoder": self.decoder,
       "code_version": code_version,
+      **self.details,
     }
 
 
