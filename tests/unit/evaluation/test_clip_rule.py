@@ -71,7 +71,7 @@ def test_rules_that_make_no_sense_are_refused(change, message):
 
 def item(name, numbers):
   captions = tuple(Caption(f"text {n}", n) for n in numbers)
-  return Item(name, None, captions, source=None)  # pyright: ignore
+  return Item(name, None, captions, source=None)
 
 
 def test_drawn_captions_depend_on_seed_and_id_alone():

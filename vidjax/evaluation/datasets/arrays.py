@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 from typing import BinaryIO, cast
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -82,7 +83,7 @@ class ArrayFile:
     try:
       file.seek(self.header.start + (self.number * count + number) * size)
       content = file.read(size)
-    except (OSError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
       raise errors.DataError(f"{self.path} cannot be read: {error}") from error
     if len(content) != size:
       raise errors.DataError(f"{self.place} ends before frame {number}: it is cut short")
@@ -105,7 +106,7 @@ def read_header(path: str) -> Header:
       }[version]
       shape, fortran, dtype = read(file, max_header_size=_MAX_HEADER)
       start = file.tell()
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as error:
       raise errors.DataError(f"{path} is not a file of NumPy arrays: {error}") from error
   if dtype != np.uint8:
     raise errors.DataError(
