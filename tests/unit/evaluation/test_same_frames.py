@@ -23,6 +23,7 @@ RULES = [
   ClipRule(fps=12.0, start="centre"),
   ClipRule(fps=40.0, stride=2, start="random"),
   ClipRule(fps=12.0, frames=40, short="loop"),
+  ClipRule(fps=30000 / 1001, frames=100),  # every frame of the file
 ]
 
 

@@ -1,5 +1,6 @@
 """Videos that cannot be read end in one error that names them."""
 
+import av
 import media
 import numpy as np
 import PIL.Image
@@ -28,6 +29,23 @@ def test_a_file_that_breaks_off_gives_what_is_before_the_break(shared_data):
     read_clip(item, ClipRule(frames=170))
   with pytest.raises(errors.DataError, match="damaged at or before frame 16"):
     read_clip(item, ClipRule(start="centre"))
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_damage_before_the_last_frame_is_an_error(tmp_path, codec):
+  suffix = "avi" if codec == "mpeg4" else "mp4"
+  path = media.write(tmp_path / f"v.{suffix}", media.shot(0, 24), codec=codec)
+  with av.open(str(path)) as container:
+    packet = [p for p in container.demux(video=0) if p.size][10]
+    place, size = packet.pos, packet.size
+  content = bytearray(path.read_bytes())
+  middle = place + size // 2
+  content[middle : middle + 8] = np.random.default_rng(2).bytes(8)
+  path.write_bytes(content)
+  item = Item("v", None, (), VideoFile(str(path)))
+  assert read_clip(item, ClipRule(frames=9)) is not None
+  with pytest.raises(errors.DataError, match=r"v\.\w+ cannot be decoded: .* damaged at or before"):
+    read_clip(item, ClipRule(frames=16))
 
 
 def test_an_empty_file_and_a_text(tmp_path):
