@@ -38,6 +38,11 @@ ALLOWED = {
     *("program", "step", "flops", "compiling", "denoising", "divisibility", "observe"),
     *("conditioning", "diffusion", "encoders", "models", "nn", "parallel"),
   },
+  # Joins data, models and metrics, as the modules at the top do.
+  "evaluation": {
+    *("pipeline", "pretrained", "requests", "render", "heldout", "program", "text_embedder"),
+    *("data", "metrics", "backbones", "encoders", "interop", "models", "nn", "observe", "parallel"),
+  },
 }
 OPTIONAL = ("torch", "diffusers", "transformers", "apache_beam", "gradio", "libtpu", "wandb")
 

@@ -91,9 +91,9 @@ def open_source(path: str, split: str, options: Mapping[str, Any]) -> TfdsSource
     DataError: it is no TFDS data set in ArrayRecord files, has no such split, or lacks a shard.
   """
   data_options.check("tfds", options, _OPTIONS)
-  info = _info(path)
+  info = read_info(path)
   plan = tfds_plan.make(path, tfds_features.read_features(path), options)
-  shards = _shards(path, info, split)
+  shards = find_shards(path, info, split)
   identity = [
     [info.get(key, "") for key in ("name", "version", "configName")],
     [[storage.Path(shard.file).name, shard.first, shard.count] for shard in shards],
@@ -107,6 +107,85 @@ def open_source(path: str, split: str, options: Mapping[str, Any]) -> TfdsSource
     ends=tuple(itertools.accumulate(shard.count for shard in shards)),
     plan=plan,
   )
+
+
+def read_info(path: str) -> dict[str, Any]:
+  """Content of `dataset_info.json`.
+
+  Raises:
+    FileNotFoundError: there is no such folder.
+    DataError: there is no such file in it, or its records are in no ArrayRecord files.
+  """
+  folder = storage.Path(path)
+  if not folder.is_dir():
+    raise FileNotFoundError(f"data folder {path} does not exist, or is no folder")
+  file = folder / "dataset_info.json"
+  if not file.exists():
+    below = [f for depth in ("*", "*/*") for f in folder.glob(f"{depth}/dataset_info.json")]
+    places = ", ".join(sorted(str(found.parent) for found in below)[:5])
+    raise errors.DataError(
+      f"{path} holds no dataset_info.json: give the folder of a version of a TFDS data set"
+      + (f", such as {places}" if places else "")
+    )
+  try:
+    info = storage.read_json(file)
+  except ValueError as error:
+    raise errors.DataError(str(error)) from error
+  formats = [info.get("fileFormat", "tfrecord"), *info.get("alternativeFileFormats", [])]
+  if "array_record" not in formats:
+    raise errors.DataError(
+      f"{path} is stored as {formats[0]}, which has no random access: prepare it with"
+      " file_format='array_record', or convert it with `tfds convert_format`"
+    )
+  return info
+
+
+def find_shards(path: str, info: Mapping[str, Any], split: str) -> tuple[Shard, ...]:
+  """Where the records of a split are, as TFDS understands it; `info` is of `read_info`.
+
+  Raises:
+    DataError: there is no such split, it is empty, or lacks a shard.
+  """
+  import tensorflow_datasets as tfds
+
+  splits = []
+  file = storage.Path(path) / "dataset_info.json"
+  for entry in info.get("splits", []):
+    for name in (info["name"], entry["name"], entry.get("filepathTemplate") or "default"):
+      storage.check_below(name, file, errors.DataError)
+    template = tfds.core.ShardedFileTemplate(
+      data_dir=storage.Path(path),
+      dataset_name=info["name"],
+      filetype_suffix="array_record",
+      split=entry["name"],
+    )
+    if entry.get("filepathTemplate"):
+      template = template.replace(template=entry["filepathTemplate"])
+    lengths = [int(length) for length in entry.get("shardLengths", [])]
+    splits.append(
+      tfds.core.SplitInfo(
+        name=entry["name"],
+        shard_lengths=lengths,
+        num_bytes=int(entry.get("numBytes", 0)),
+        filename_template=template,
+      )
+    )
+  try:
+    instructions = tfds.core.SplitDict(splits)[split].file_instructions
+  except (ValueError, KeyError, AssertionError) as error:
+    known = ", ".join(f"{info.name} ({info.num_examples})" for info in splits)
+    raise errors.DataError(f"{path} has no split {split!r}, it has {known}: {error}") from error
+  shards = tuple(Shard(str(i.filename), i.skip, i.take) for i in instructions if i.take)
+  if not shards:
+    raise errors.DataError(f"{path}: the split {split!r} has no records")
+  ends: dict[str, int] = {}
+  for shard in sorted(shards, key=lambda shard: (shard.file, shard.first)):
+    if not storage.Path(shard.file).exists():
+      raise errors.DataError(f"shard {shard.file} of the split {split!r} does not exist")
+    if shard.first < ends.get(shard.file, 0):
+      raise errors.DataError(f"{path}: the split {split!r} has the same records twice")
+    ends[shard.file] = shard.first + shard.count
+  return shards
 
 
 def as_clip(record: bytes, name: str, plan: tfds_plan.Plan) -> Clip:
@@ -185,71 +264,3 @@ def _facts(record: bytes, plan: tfds_plan.Plan) -> media.Facts:
     return media.describe(tfds_features.blob(example, plan.shown.key), plan.picture)
   frames, fps = tfds_features.frames(example, plan.shown), plan.rate(example)
   return media.Facts(len(frames) / fps, fps, *frames.size())
-
-
-def _info(path: str) -> dict[str, Any]:
-  folder = storage.Path(path)
-  if not folder.is_dir():
-    raise FileNotFoundError(f"data folder {path} does not exist, or is no folder")
-  file = folder / "dataset_info.json"
-  if not file.exists():
-    below = [f for depth in ("*", "*/*") for f in folder.glob(f"{depth}/dataset_info.json")]
-    places = ", ".join(sorted(str(found.parent) for found in below)[:5])
-    raise errors.DataError(
-      f"{path} holds no dataset_info.json: give the folder of a version of a TFDS data set"
-      + (f", such as {places}" if places else "")
-    )
-  try:
-    info = storage.read_json(file)
-  except ValueError as error:
-    raise errors.DataError(str(error)) from error
-  formats = [info.get("fileFormat", "tfrecord"), *info.get("alternativeFileFormats", [])]
-  if "array_record" not in formats:
-    raise errors.DataError(
-      f"{path} is stored as {formats[0]}, which has no random access: prepare it with"
-      " file_format='array_record', or convert it with `tfds convert_format`"
-    )
-  return info
-
-
-def _shards(path: str, info: Mapping[str, Any], split: str) -> tuple[Shard, ...]:
-  import tensorflow_datasets as tfds
-
-  splits = []
-  file = storage.Path(path) / "dataset_info.json"
-  for entry in info.get("splits", []):
-    for name in (info["name"], entry["name"], entry.get("filepathTemplate") or "default"):
-      storage.check_below(name, file, errors.DataError)
-    template = tfds.core.ShardedFileTemplate(
-      data_dir=storage.Path(path),
-      dataset_name=info["name"],
-      filetype_suffix="array_record",
-      split=entry["name"],
-    )
-    if entry.get("filepathTemplate"):
-      template = template.replace(template=entry["filepathTemplate"])
-    lengths = [int(length) for length in entry.get("shardLengths", [])]
-    splits.append(
-      tfds.core.SplitInfo(
-        name=entry["name"],
-        shard_lengths=lengths,
-        num_bytes=int(entry.get("numBytes", 0)),
-        filename_template=template,
-      )
-    )
-  try:
-    instructions = tfds.core.SplitDict(splits)[split].file_instructions
-  except (ValueError, KeyError, AssertionError) as error:
-    known = ", ".join(f"{info.name} ({info.num_examples})" for info in splits)
-    raise errors.DataError(f"{path} has no split {split!r}, it has {known}: {error}") from error
-  shards = tuple(Shard(str(i.filename), i.skip, i.take) for i in instructions if i.take)
-  if not shards:
-    raise errors.DataError(f"{path}: the split {split!r} has no records")
-  ends: dict[str, int] = {}
-  for shard in sorted(shards, key=lambda shard: (shard.file, shard.first)):
-    if not storage.Path(shard.file).exists():
-      raise errors.DataError(f"shard {shard.file} of the split {split!r} does not exist")
-    if shard.first < ends.get(shard.file, 0):
-      raise errors.DataError(f"{path}: the split {split!r} has the same records twice")
-    ends[shard.file] = shard.first + shard.count
-  return shards

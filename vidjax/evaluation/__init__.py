@@ -1,0 +1,1 @@
+"""Evaluation on benchmarks: real videos as they lie on disk, and the prompts that are sampled."""
