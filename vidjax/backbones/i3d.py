@@ -112,8 +112,8 @@ def check(shape: tuple[int, ...]) -> None:
   frames, height, width = shape[1:4]
   if frames < MIN_FRAMES:
     raise ValueError(
-      f"clips of {frames} frames: I3D pools two time steps of eight frames each, so it needs at least"
-      f" {MIN_FRAMES} frames; take longer clips"
+      f"clips of {frames} frames: I3D pools two time steps of eight frames each, so it needs at"
+      f" least {MIN_FRAMES} frames; take longer clips"
     )
   if (height, width) != (SIZE, SIZE):
     raise ValueError(f"frames of {height}x{width}: I3D takes {SIZE}x{SIZE}, resize them first")

@@ -1,8 +1,8 @@
 """Resizing as the sources of evaluation protocols do it: one matrix for rows, one for columns.
 
 Each rule is separable and linear, so it is a float64 matrix (new, old) for a dim, made once for a
-pair of sizes. Where a rule enlarges or shrinks, only `antialiased` ones average over what falls
-between the new points.
+pair of sizes. Only the `antialiased` rules average over what falls between the new points. Positions
+of the others are rounded to float32 as in their sources, which moves a pixel by up to 0.01 of 255.
 
 B rows, T frames, H W height and width, h w new height and width, C channels.
 """
@@ -34,19 +34,20 @@ def resize(x_BTHWC: jax.Array, size: tuple[int, int], rule: Rule) -> jax.Array:
 @functools.cache
 def legacy(old: int, new: int) -> np.ndarray:
   """TensorFlow 1's `resize_bilinear`: point i lies at i * old / new, without the half pixel."""
-  return _between(np.arange(new) * (old / new), old)
+  return _between(_points(new) * np.float32(old / new), old)
 
 
 @functools.cache
 def half_pixel(old: int, new: int) -> np.ndarray:
   """PyTorch's `interpolate(mode="bilinear", align_corners=False)`, not antialiased."""
-  return _between(np.maximum((np.arange(new) + 0.5) * (old / new) - 0.5, 0), old)
+  half = np.float32(0.5)
+  return _between(np.maximum((_points(new) + half) * np.float32(old / new) - half, 0), old)
 
 
 @functools.cache
 def corners(old: int, new: int) -> np.ndarray:
   """Chainer's `resize_images`, or PyTorch's with align_corners=True: end points stay end points."""
-  return _between(np.arange(new) * ((old - 1) / max(new - 1, 1)), old)
+  return _between(_points(new) * np.float32((old - 1) / max(new - 1, 1)), old)
 
 
 @functools.cache
@@ -61,10 +62,14 @@ def antialiased_cubic(old: int, new: int) -> np.ndarray:
   return _averaged(old, new, _cubic, 2)
 
 
+def _points(new: int) -> np.ndarray:
+  return np.arange(new, dtype=np.float32)
+
+
 def _between(position: np.ndarray, old: int) -> np.ndarray:
   """Linear interpolation at positions in [0, old - 1], and the last pixel beyond."""
   low = np.minimum(np.floor(position).astype(int), old - 1)
-  share = position - low
+  share = (position - low.astype(np.float32)).astype(np.float64)
   matrix = np.zeros((len(position), old))
   np.add.at(matrix, (np.arange(len(position)), low), 1 - share)
   np.add.at(matrix, (np.arange(len(position)), np.minimum(low + 1, old - 1)), share)
