@@ -23,6 +23,10 @@ VERBS = {
   "goodput": ("vidjax.goodput", "a training workdir -> where the time of its attempts went"),
   "sample": ("vidjax.sample", "a model -> video files"),
   "evaluate": ("vidjax.evaluate", "a model or features -> metrics with intervals"),
+  "convert_weights": (
+    "vidjax.convert_weights",
+    "published weights of a feature network -> the form that evaluate reads",
+  ),
   "export": ("vidjax.export", "a model -> a directory that PyTorch loads"),
 }
 

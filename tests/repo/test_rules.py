@@ -30,6 +30,7 @@ ALLOWED = {
   "encoders": {"nn", "parallel", "interop"},
   "interop": {"nn", "models", "encoders", "parallel", "diffusion"},
   "metrics": set(),
+  "backbones": {"nn", "parallel", "interop", "encoders"},
   "optim": {"nn", "parallel"},
   "checkpoint": {"nn", "parallel"},
   "observe": {"parallel"},
