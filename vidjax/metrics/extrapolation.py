@@ -1,9 +1,9 @@
 """The Fréchet distance at infinitely many samples, from its values at fewer.
 
-The distance of N samples lies above the true one by about c / N (Chong and Forsyth, 1911.07023,
-sec. 3): values at several N lie on a line over 1 / N, and where the line meets 0 there is no bias.
-Chong and Forsyth vary the generated samples and keep a large real set; here both sides shrink by
-the same share, for the real set has a bias of its own where it is no larger.
+The distance of N samples lies above the true one by about c / N (Chong and Forsyth, 1911.07023):
+values at several N lie on a line over 1 / N, and where the line meets 0 there is no bias. Chong and
+Forsyth vary the generated samples and keep a large real set; here both sides shrink by the same
+share, for the real set has a bias of its own where it is no larger.
 
 Sizes are whole groups (`vidjax.metrics.groups`), so what belongs together stays together and only
 statistics per group are needed: with 20 groups 15 sizes, from 6 groups to all, 0.3 N to N. The

@@ -26,7 +26,7 @@ def test_value_is_free_of_the_bias():
   true = 400 * 0.1**2 + 0.2**2 * np.square(mix).sum()
   assert true == pytest.approx(20.06, abs=0.005)
   estimate = extrapolation.frechet_infinity(real, fake)
-  assert estimate.value == pytest.approx(true, abs=1.5)  # 2.6 times the spread over draws
+  assert estimate.value == pytest.approx(true, abs=1.5)  # four times the spread over draws
   assert estimate.low < true < estimate.high
 
 
