@@ -41,8 +41,9 @@ ALLOWED = {
   },
   # Joins data, models and metrics, as the modules at the top do.
   "evaluation": {
-    *("pipeline", "pretrained", "requests", "render", "heldout", "program", "text_embedder"),
-    *("data", "metrics", "backbones", "encoders", "interop", "models", "nn", "observe", "parallel"),
+    *("pipeline", "pretrained", "render", "convert_weights"),
+    *("backbones", "checkpoint", "conditioning", "data", "encoders", "metrics", "observe"),
+    "parallel",
   },
 }
 OPTIONAL = ("torch", "diffusers", "transformers", "apache_beam", "gradio", "libtpu", "wandb")

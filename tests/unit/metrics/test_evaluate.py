@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from vidjax import evaluate
+from vidjax.evaluation import feature_files
 from vidjax.metrics import protocols, results
 
 
@@ -49,8 +49,12 @@ def test_command_writes_the_result(files):
     (["--real_features={0}/real.npz"], "--fake_features is missing"),
     (["--real_features={0}/none.npz", "--fake_features={0}/fake.npz"], "none.npz: there is no"),
     (["--protocol=demo", "--data=x"], "needs --data, and one of --model and --fake"),
-    (["--protocol=dmeo"], "--protocol=dmeo"),
-    ([], "give --real_features"),
+    (["--protocol=dmeo"], "--protocol=dmeo: did you mean"),
+    (["--protocol=svd-ucf101"], "--data=DIR is missing"),
+    (["--protocol=svd-ucf101", "--data=x"], "--weights=DIR is missing"),
+    (["--protocol=svd-ucf101", "--data=x", "--weights=y"], "needs one of --model and --fake"),
+    (["--protocol=demo", "--data=x", "--limit=3"], "--limit has no meaning beside --protocol=demo"),
+    ([], "give --protocol=NAME"),
   ],
 )
 def test_command_ends_with_2_and_one_line(files, arguments, message):
@@ -80,7 +84,7 @@ def test_unusable_files_are_named(files):
   }
   for name, message in expected.items():
     with pytest.raises(ValueError, match=message) as error:
-      evaluate.evaluate_features(str(files / "real.npz"), str(files / name), ddof=0)
+      feature_files.evaluate(str(files / "real.npz"), str(files / name), ddof=0)
     assert name in str(error.value)
 
 
@@ -102,7 +106,7 @@ def test_protocol_hash_knows_every_field():
 @pytest.mark.filterwarnings("ignore:N=2 samples")
 def test_intervals_that_cannot_be_had_are_null(files):
   np.savez(files / "two.npz", features=np.eye(2, 5))
-  result = evaluate.evaluate_features(str(files / "two.npz"), str(files / "two.npz"), ddof=0)
+  result = feature_files.evaluate(str(files / "two.npz"), str(files / "two.npz"), ddof=0)
   content = result.to_json("v")
   assert content["metrics"]["frechet"]["low"] is None
   json.dumps(content, allow_nan=False)
