@@ -52,7 +52,8 @@ def networks(model: torch.nn.Module) -> dict[str, Callable[[torch.Tensor], torch
     from cdfvd.third_party.i3d.pytorch_i3d import InceptionI3d
   except ImportError:
     return found
-  peer = InceptionI3d(400).eval()
+  peer = InceptionI3d(400)
+  peer.eval()
   peer.load_state_dict(model.state_dict())
   return found | {"PyTorch, cd-fvd": peer}
 

@@ -39,8 +39,8 @@ def convert(name: str, file: str, out: str, *, trust: bool = False) -> storage.P
     facts["as_published"] = "yes" if same else "no"
     if not same:
       console.line(
-        f"{file} fits the network, but is not the published file, whose SHA-256 begins with {known}:"
-        " features from it are not those of others"
+        f"{file} fits the network, but is not the published file, whose SHA-256 begins with"
+        f" {known}: features from it are not those of others"
       )
   return weights.write(out, row.weights, converted.params, facts)
 

@@ -25,7 +25,8 @@ MIXED = {
 def pad_same(x, kernel, stride):
   """Pads (T, H, W) as TensorFlow does: so that ceil(n / stride) comes out, more at the end."""
   pads = []
-  for n, k, s in zip(reversed(x.shape[2:]), reversed(kernel), reversed(stride), strict=True):
+  sizes = [int(n) for n in x.shape[2:]]  # constants where the network is traced
+  for n, k, s in zip(reversed(sizes), reversed(kernel), reversed(stride), strict=True):
     total = max((-(-n // s) - 1) * s + k - n, 0)
     pads += [total // 2, total - total // 2]
   return F.pad(x, pads)
@@ -147,4 +148,4 @@ def randomize(model, seed):
 
 def frames(x_BTHWC):
   """A clip (B, T, H, W, C) with channels first."""
-  return torch.tensor(np.moveaxis(np.asarray(x_BTHWC, np.float32), -1, 1))
+  return torch.tensor(np.ascontiguousarray(np.moveaxis(x_BTHWC, -1, 1), np.float32))

@@ -1,8 +1,8 @@
 """Resizing as the sources of evaluation protocols do it: one matrix for rows, one for columns.
 
 Each rule is separable and linear, so it is a float64 matrix (new, old) for a dim, made once for a
-pair of sizes. Only the `antialiased` rules average over what falls between the new points. Positions
-of the others are rounded to float32 as in their sources, which moves a pixel by up to 0.01 of 255.
+pair of sizes. Only the `antialiased` rules average over what falls between the new points.
+Positions of the others are float32 as in their sources, which moves a pixel by up to 0.01 of 255.
 
 B rows, T frames, H W height and width, h w new height and width, C channels.
 """

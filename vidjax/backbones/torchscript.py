@@ -1,7 +1,7 @@
 """Feature networks in files of TorchScript: their tensors, and what their programs compute.
 
-`torch.jit.load` runs code out of the file: TorchScript has no access to files or processes, but its
-reader has had faults, so it is only used on files that the user says to trust.
+`torch.jit.load` may run any program that is in a file, so it is only used on files that the user
+says to trust.
 
 Names of tensors in these files are not relied on. Tensors are matched by their order and shape, and
 `proof` compares the result with the file's own program.
@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 import contextlib
 import dataclasses
 from typing import Any
+import warnings
 
 import numpy as np
 
@@ -60,10 +61,14 @@ def opened(path: storage.PathLike, trust: bool) -> Iterator[Script]:
     raise ValueError(f"{path} does not exist")
   with storage.local_copy(path) as local:
     try:
-      module = torch.jit.load(local, map_location="cpu").eval()
+      with warnings.catch_warnings():
+        # PyTorch finds TorchScript old; these files are in it all the same.
+        warnings.filterwarnings("ignore", message=".*torch.jit", category=DeprecationWarning)
+        module = torch.jit.load(local, map_location="cpu")
     except RuntimeError as exc:
       reason = (str(exc).splitlines() or ["unknown"])[0]
       raise ValueError(f"{path} is not a TorchScript file: {reason}") from exc
+    module.eval()
     yield Script(
       str(path), module, _named(module.named_parameters()), _named(module.named_buffers())
     )
