@@ -292,7 +292,9 @@ def define_flags() -> None:
   flags.DEFINE_string(
     "model", None, "Workdir, checkpoint step or exported directory.", required=True
   )
-  flags.DEFINE_string("out", None, "File to write: .mp4, .webm, .gif, .mkv; or DIR/.", required=True)
+  flags.DEFINE_string(
+    "out", None, "File to write: .mp4, .webm, .gif, .mkv; or DIR/.", required=True
+  )
   flags.DEFINE_string("mode", None, "How to generate; default: what the model was trained for.")
   flags.DEFINE_string("prompt", None, "Text, for the text modes.")
   flags.DEFINE_string("prompt_file", None, "Text file, one prompt a line.")

@@ -3,6 +3,7 @@
 _JOB = "tests/e2e/test_job.py"
 _CLUSTERS = "tests/unit/launch/test_beam.py::test_the_documented_commands_show_others"
 _PORTABLE = "tests/e2e/test_curate_stages.py::test_the_portable_runner_gives_the_same"
+_EVALUATION = "tests/e2e/test_evaluate.py::test_documented_commands"
 _CURATION = "tests/e2e/test_curation_guide.py::test_documented_commands"
 
 RUN_BY = {
@@ -97,4 +98,15 @@ RUN_BY = {
   "python -m apache_beam.runners.portability.local_job_service_main --port=8099": _PORTABLE,
   "vidjax curate --videos=VIDEOS --out=PORTABLE --runner=PortableRunner"
   " --job_endpoint=localhost:8099 --environment_type=LOOPBACK": _PORTABLE,
+  "vidjax evaluate --list_weights": _EVALUATION,
+  "vidjax convert_weights --network=i3d/torchscript --file=I3D_FILE --trust --out=WEIGHTS": (
+    _EVALUATION
+  ),
+  "vidjax evaluate --protocol=svd-ucf101 --data=UCF101 --model=LOWRES --weights=WEIGHTS"
+  " --out=ucf": _EVALUATION,
+  "vidjax evaluate --list_protocols": _EVALUATION,
+  "vidjax evaluate --protocol=svd-ucf101 --limit=64 --data=UCF101 --model=LOWRES --watch"
+  " --weights=WEIGHTS --out=curve": _EVALUATION,
+  "vidjax evaluate --table=ucf,OTHER_RESULT": _EVALUATION,
+  "vidjax evaluate --real_features=REAL_NPZ --fake_features=FAKE_NPZ --out=features": _EVALUATION,
 }

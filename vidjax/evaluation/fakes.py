@@ -151,7 +151,7 @@ def of_folder(protocol: Protocol, plan: Plan, folder: str) -> Fake:
     texts=texts,
     labels=labels,
     videos={id_: video for id_, video in _videos(plan.prompts).items() if id_ in set(videos.ids)},
-    inputs={"folder": folder, "ids": sides.ids_digest(videos.ids)},
+    inputs={"ids": sides.ids_digest(videos.ids), "files": _files_digest(folder)},
     sampling={},
     batches=videos.batches,
   )
@@ -160,6 +160,11 @@ def of_folder(protocol: Protocol, plan: Plan, folder: str) -> Fake:
 def digest(prompts: Sequence[Prompt]) -> str:
   """16 hex digits of a list of samples."""
   return sides.ids_digest(repr(dataclasses.astuple(prompt)) for prompt in prompts)
+
+
+def _files_digest(folder: str) -> str:
+  """16 hex digits of what is in a folder: names, sizes and versions of files, unopened."""
+  return sides.ids_digest(repr(dataclasses.astuple(state)) for state in storage.file_states(folder))
 
 
 def _videos(prompts: Sequence[Prompt]) -> dict[str, str]:

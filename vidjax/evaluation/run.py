@@ -118,8 +118,8 @@ def run(job: Job) -> str | None:
     return None
   distributed.by_first(lambda: _claim_folder(real_folder, real_inputs))
   extractors = (networks.Extractor(loaded, side) for side in ("real", "fake"))
-  sides.extract(real_folder, "real", real.ids, real.batches, next(extractors))
-  sides.extract(out / "fake", fake.name, fake.ids, fake.batches, next(extractors))
+  sides.fill(real_folder, "real", real.ids, real.batches, next(extractors))
+  sides.fill(out / "fake", fake.name, fake.ids, fake.batches, next(extractors))
   distributed.meet("end of the parts")
   return distributed.by_first(lambda: _finish(job, planned, real, fake, real_folder, loaded))
 

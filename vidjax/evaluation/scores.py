@@ -23,12 +23,12 @@ from vidjax.metrics import (
   floor,
   inception_score,
   intervals,
-  kid,
   similarity,
   video_statistics,
 )
 from vidjax.metrics.groups import GroupStats, groups_of
 from vidjax.metrics.intervals import Estimate
+from vidjax.metrics.kid import jedi_mmd, kid
 
 TEXT = "text"  # array of the generated side: embeddings of prompts, by network
 STATISTICS = "video"  # prefix of arrays of numbers that need no network
@@ -139,7 +139,7 @@ def classes(protocol: Protocol, real: Side, fake: Side) -> list[dict[str, Any]]:
     if min(len(of_real), len(of_fake)) < _CLASS_LEAST:
       continue
     values = {
-      metric.name.replace("fvd", "kvd", 1): kid.kid(
+      metric.name.replace("fvd", "kvd", 1): kid(
         *(_rows(side, key(metric.backbone, metric.tap))[0] for side in (of_real, of_fake))
       )
       for metric in metrics
@@ -202,7 +202,7 @@ def _jedi(
   """JEDi's distance, a biased estimate: at equal laws it is about 1 / N and not 0."""
   tap = key(metric.backbone, metric.tap)
   (real_ND, _), (fake_ND, _) = (_rows(side, tap) for side in (real, fake))
-  value = kid.jedi_mmd(real_ND, fake_ND)
+  value = jedi_mmd(real_ND, fake_ND)
   return {metric.name: Estimate(value, math.nan, math.nan, "100 x squared kernel units")}, []
 
 

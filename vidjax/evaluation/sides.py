@@ -120,7 +120,7 @@ def _ahead(
     yield batch
 
 
-def extract(
+def fill(
   folder: storage.PathLike,
   name: str,
   ids: Sequence[str],
