@@ -9,7 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from vidjax.backbones import preprocess, resampling
+from tests.parity.compare import MODEL
+from vidjax.backbones import extraction, preprocess, registry, resampling
+from vidjax.encoders import frozen
 
 BYTE = 1 / 255  # what is allowed, of values in [0, 255]: the 255th part of what bytes tell apart
 # PyTorch's antialiasing has its weights in float32 and PIL's in float64, which ours are.
@@ -138,6 +140,29 @@ def test_clip(record, size):
   close(ours, expected, 1 / 0.26)
   floats = preprocess.clip_pictures(x.astype(np.float32) + np.float32(0.3))
   np.testing.assert_array_equal(floats, preprocess.clip_pictures(x))
+
+
+def test_clip_embedding(record, save, monkeypatch):
+  """From frames to embeddings as transformers makes them, in a folder of its making."""
+  transformers = pytest.importorskip("transformers")
+  shape = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "patch_size": 56}
+  shape |= {"num_attention_heads": 2, "projection_dim": 24, "hidden_act": "quick_gelu"}
+  model = transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**shape))
+  folder = save(model, [record.seed, 0])
+  row = registry.get("clip/vit-b-16")
+  monkeypatch.setitem(registry._CLIP, row.name, frozen.load_image(str(folder)).config)
+  registry._clip.cache_clear()
+  frames = video(record, (120, 90), frames=5)[0][:, None]
+  params = registry.load(row.name, folder).params
+  monkeypatch.setitem(row.taps, "embedding", 24)
+  ours = extraction.extract_features(row, params, frames)["embedding"]
+  registry._clip.cache_clear()
+  pixels = transformers.CLIPImageProcessor()(
+    [Image.fromarray(frame[0]) for frame in frames], return_tensors="pt"
+  )
+  with torch.no_grad():
+    theirs = model(**pixels).image_embeds
+  record.check("CLIP's embeddings of frames", ours, theirs, MODEL)
 
 
 @pytest.mark.parametrize("rule", ["legacy", "half_pixel", "corners", "antialiased_linear"])

@@ -104,8 +104,10 @@ def _program(backbone: Backbone, taps: tuple[str, ...], mesh: Mesh):
     found = backbone.features(params, video_BTHWC.astype(np.float32))
     return {tap: found[tap] for tap in taps}
 
-  # Each device runs the network on its clips alone; there is nothing to exchange.
-  return jax.jit(jax.shard_map(run, mesh=mesh, in_specs=(P(), P(_AXIS)), out_specs=P(_AXIS)))
+  # Rows never meet, so each device has the network and its clips, and there is nothing to exchange.
+  # Not `shard_map`: encoders look at the mesh, and this one is none that they know.
+  whole, rows = (NamedSharding(mesh, spec) for spec in (P(), P(_AXIS)))
+  return jax.jit(run, in_shardings=(whole, rows), out_shardings=rows)
 
 
 def _batches(clips: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:

@@ -169,7 +169,8 @@ def _inception_row(source: str, chain: Callable[[jax.Array], jax.Array]) -> Back
 def _clip_row(name: str, model: str) -> Backbone:
   def features(params: Params, video_BTHWC: jax.Array) -> Features:
     pixels_BHWC = preprocess.clip_pixels(video_BTHWC)[:, 0]
-    return {"embedding": _clip(name).bind(params).embed_pixels(pixels_BHWC)}
+    with jax.default_matmul_precision("highest"):  # encoders leave it to who calls them
+      return {"embedding": _clip(name).bind(params).embed_pixels(pixels_BHWC)}
 
   return Backbone(
     name,
