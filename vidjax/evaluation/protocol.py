@@ -138,7 +138,6 @@ class Protocol:
     real: see `RealSet`.
     fake: see `FakeSet`.
     metrics: at least one.
-    groups: of videos for the jackknife, and of halves for the floor.
     limit: at most so many real and generated samples: for a look, comparable with nothing else.
   """
 
@@ -146,7 +145,6 @@ class Protocol:
   real: RealSet
   fake: FakeSet
   metrics: tuple[Metric, ...]
-  groups: int = 20
   limit: int | None = None
 
   def as_dict(self) -> dict[str, Any]:

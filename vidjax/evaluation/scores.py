@@ -19,14 +19,12 @@ from vidjax.evaluation.datasets.items import chance
 from vidjax.evaluation.protocol import Metric, Protocol
 from vidjax.evaluation.store import Features
 from vidjax.metrics import (
-  extrapolation,
-  floor,
+  distances,
   inception_score,
-  intervals,
   similarity,
   video_statistics,
 )
-from vidjax.metrics.groups import GroupStats, groups_of
+from vidjax.metrics.groups import groups_of
 from vidjax.metrics.intervals import Estimate
 from vidjax.metrics.kid import jedi_mmd, kid
 
@@ -116,12 +114,12 @@ def all_metrics(
     fake = dataclasses.replace(fake, features=features)
   for done, metric in enumerate(protocol.metrics):
     progress(done)
-    of, about = _KINDS[metric.kind](metric, protocol, real, fake.drawn(metric.count, 0))
+    of, about = _KINDS[metric.kind](metric, real, fake.drawn(metric.count, 0))
     found |= of
     said += about
   progress(len(protocol.metrics))
   for name, of_side in (("real", real), ("generated", fake)):
-    found |= _statistics(of_side, name, protocol.groups)
+    found |= _statistics(of_side, name)
   return found, said
 
 
@@ -150,55 +148,42 @@ def classes(protocol: Protocol, real: Side, fake: Side) -> list[dict[str, Any]]:
   return sorted(rows, key=lambda row: -next(iter(row["values"].values())))
 
 
-def _distance(
-  metric: Metric, protocol: Protocol, real: Side, fake: Side
-) -> tuple[dict[str, Estimate], list[str]]:
+def _distance(metric: Metric, real: Side, fake: Side) -> tuple[dict[str, Estimate], list[str]]:
   """Fréchet and kernel distance, extrapolation and floor."""
   name, tap = metric.name, key(metric.backbone, metric.tap)
   _, _, suffix = name.partition("/")
   real_ND, real_N = _rows(real, tap)
   fake_ND, fake_N = _rows(fake, tap)
-  count = 2 * protocol.groups
-  cells = GroupStats.of(real_ND, groups_of(real_N, count), count)
-  real_stats = cells.joined(2)
-  groups = groups_of(real_N, protocol.groups), groups_of(fake_N, protocol.groups)
-  fake_stats = GroupStats.of(fake_ND, groups[1], protocol.groups)
-  left_out = intervals.frechet_left_out(real_stats, fake_stats, metric.ddof)
-  found = {name: left_out.estimate()}
-  said = []
+  names = (f"{name} of real clips", f"{name} of generated clips")
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore", UserWarning)  # said below, where a reader of the result sees it
+    of = distances.frechet_distances(real_ND, fake_ND, metric.ddof, (real_N, fake_N), names)
+  found, said = {name: of.frechet}, []
   dims, least = real_ND.shape[1], min(len(real_ND), len(fake_ND))
   if least < dims:
     said.append(
       f"{name}: N={least} is below the {dims} dimensions of its features, so the covariance is"
       " singular and the value mostly bias"
     )
-  if (why := extrapolation.refusal(real_stats, fake_stats)) is None:
-    found[f"{metric.kind}_infinity/{suffix}"] = extrapolation.infinity_of_groups(
-      real_stats, fake_stats, metric.ddof, left_out
-    )
+  if of.infinity is not None:
+    found[f"{metric.kind}_infinity/{suffix}"] = of.infinity
   else:
-    said.append(f"{name}: {why}")
+    said.append(f"{name}: {of.not_extrapolated}")
   if len(real_ND) == len(real):  # not for the many frames of each clip: all pairs are too many
     short = "kvd" if metric.kind == "fvd" else "kid"
-    found[f"{short}/{suffix}"] = intervals.kid_of_groups(real_ND, fake_ND, *groups)
-  halves = [len(set(real_N[i::2])) for i in range(2)]
-  if min(halves) > 1 and min(cells.n[::2].sum(), cells.n[1::2].sum()) > 1:
-    of_halves = floor.floor_of_groups(cells, metric.ddof)
-    found[f"{metric.kind}_floor/{suffix}"] = of_halves.frechet
-    if of_halves.infinity is not None:
-      found[f"{metric.kind}_infinity_floor/{suffix}"] = of_halves.infinity
-    if of_halves.n_first + of_halves.n_second < 2 * least:
-      said.append(
-        f"{metric.kind}_floor/{suffix} is of halves of {of_halves.n_first} and"
-        f" {of_halves.n_second} clips, so it has about twice the bias of {name}; compare"
-        f" {metric.kind}_infinity with {metric.kind}_infinity_floor"
-      )
+    found[f"{short}/{suffix}"] = distances.kid_with_interval(real_ND, fake_ND, (real_N, fake_N))
+  if of.floor is not None:
+    found[f"{metric.kind}_floor/{suffix}"] = of.floor.frechet
+    said.append(
+      f"{metric.kind}_floor/{suffix} is of halves of {of.floor.n_first} and {of.floor.n_second}:"
+      f" it has more bias than {name}, compare the extrapolated values"
+    )
+    if of.floor.infinity is not None:
+      found[f"{metric.kind}_infinity_floor/{suffix}"] = of.floor.infinity
   return found, said
 
 
-def _jedi(
-  metric: Metric, protocol: Protocol, real: Side, fake: Side
-) -> tuple[dict[str, Estimate], list[str]]:
+def _jedi(metric: Metric, real: Side, fake: Side) -> tuple[dict[str, Estimate], list[str]]:
   """JEDi's distance, a biased estimate: at equal laws it is about 1 / N and not 0."""
   tap = key(metric.backbone, metric.tap)
   (real_ND, _), (fake_ND, _) = (_rows(side, tap) for side in (real, fake))
@@ -207,7 +192,7 @@ def _jedi(
 
 
 def _inception_score(
-  metric: Metric, protocol: Protocol, real: Side, fake: Side
+  metric: Metric, real: Side, fake: Side
 ) -> tuple[dict[str, Estimate], list[str]]:
   logits_ND, videos_N = _rows(fake, key(metric.backbone, metric.tap))
   if len(fake) < max(metric.splits, 2):
@@ -220,16 +205,14 @@ def _inception_score(
   scheme = inception_score.Scheme(metric.splits, eps=metric.eps, shuffle=metric.shuffle)
   with warnings.catch_warnings():
     warnings.simplefilter("ignore", UserWarning)  # said above
-    score = inception_score.of_logits(logits_ND, scheme, groups_of(videos_N, protocol.groups))
+    score = inception_score.of_logits(logits_ND, scheme, groups_of(videos_N))
   return {metric.name: score.estimate}, said
 
 
-def _clipsim(
-  metric: Metric, protocol: Protocol, real: Side, fake: Side
-) -> tuple[dict[str, Estimate], list[str]]:
+def _clipsim(metric: Metric, real: Side, fake: Side) -> tuple[dict[str, Estimate], list[str]]:
   """The mean cosine of frames and prompt, and that of neighbouring frames."""
   frames_NFD = fake.features.arrays[key(metric.backbone, metric.tap)]
-  groups_N = groups_of(fake.videos, protocol.groups)
+  groups_N = groups_of(fake.videos)
   texts_ND = fake.features.arrays[f"{TEXT}:{metric.backbone}"]
   _, _, suffix = metric.name.partition("/")
   steady = [similarity.frame_to_frame(frames_FD) for frames_FD in frames_NFD]
@@ -258,7 +241,7 @@ def _rows(side: Side, array: str) -> tuple[np.ndarray, list[str]]:
   return flat_ND, [video for video in side.videos for _ in range(per_clip)]
 
 
-def _statistics(side: Side, name: str, groups: int) -> dict[str, Estimate]:
+def _statistics(side: Side, name: str) -> dict[str, Estimate]:
   """How much the clips of a side move and flicker, and keep the frame that they were given."""
   names = {array.partition(":")[2]: array for array in side.features.arrays}
   fields = [f.name for f in dataclasses.fields(video_statistics.VideoRecord) if f.name in names]
@@ -269,6 +252,6 @@ def _statistics(side: Side, name: str, groups: int) -> dict[str, Estimate]:
   ]
   # One clip of each video is independent of the others, and its share has an interval at 0 too.
   independent = len(set(side.videos)) == len(side)
-  groups_N = None if independent else groups_of(side.videos, groups)
+  groups_N = None if independent else groups_of(side.videos)
   found = video_statistics.aggregate(records, groups_N)
   return {f"{field}/{name}": estimate for field, estimate in found.items()}

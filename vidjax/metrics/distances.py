@@ -22,12 +22,15 @@ class FrechetDistances:
   Attributes:
     frechet: the plain distance, at these numbers of samples.
     infinity: extrapolated; None where the sets are too small for it.
-    floor: one half of the real set against the other, without KID.
+    floor: one half of the real set against the other, without KID; None where a half has fewer than
+      2 samples.
+    not_extrapolated: why `infinity` is None, and what is needed; "" where it is there.
   """
 
   frechet: Estimate
   infinity: Estimate | None
-  floor: Floor
+  floor: Floor | None
+  not_extrapolated: str = ""
 
 
 def frechet_distances(
@@ -41,7 +44,7 @@ def frechet_distances(
   """The Fréchet distance, the same without its bias, and the floor, all with intervals.
 
   Args:
-    real_ND: (N, D) features of at least 4 real samples.
+    real_ND: (N, D) features of real samples.
     fake_ND: (M, D) features of generated samples.
     ddof: as `frechet_distance`.
     ids: the video of each real and each fake sample: samples of one id leave together, on both
@@ -50,21 +53,23 @@ def frechet_distances(
     progress: is told how many of `GROUPS` groups have left the plain distance.
 
   Raises:
-    ValueError: as `frechet_distance` and `real_floor`.
+    ValueError: as `frechet_distance`.
   """
   real_ND, fake_ND = checked_pair(real_ND, fake_ND, names)
   warn_if_few(real_ND, fake_ND)
   count = GROUPS if ids else min(GROUPS, len(real_ND) // 2, len(fake_ND) // 2)
   real_ids, fake_ids = ids or (None, None)
   halves = GroupStats.of(real_ND, half_groups(len(real_ND), real_ids, count), 2 * count)
-  floor = floor_of_groups(halves, ddof, names[0])
+  of_halves = min(halves.n[i::2].sum() for i in range(2))
+  floor = floor_of_groups(halves, ddof, names[0]) if of_halves > 1 else None
   real = halves.joined(2)
   fake = GroupStats.of(fake_ND, half_groups(len(fake_ND), fake_ids, count) // 2, count)
   left_out = frechet_left_out(real, fake, ddof, progress)
   infinity = None
-  if extrapolation.refusal(real, fake) is None:
+  why_not = extrapolation.refusal(real, fake)
+  if why_not is None:
     infinity = extrapolation.infinity_of_groups(real, fake, ddof, left_out)
-  return FrechetDistances(left_out.estimate(), infinity, floor)
+  return FrechetDistances(left_out.estimate(), infinity, floor, why_not or "")
 
 
 def kid_with_interval(

@@ -120,7 +120,7 @@ def edited(tmp_path, edit):
     (lambda c: c["metrics"].append(c["metrics"][0]), r"two metrics have one name: fvd/i3d"),
     (lambda c: c["fake"]["size"][0].update(kind="warp"), r"fake.size.kind='warp'"),
     (lambda c: c["real"]["clip"].update(start="end"), r"start='end'"),
-    (lambda c: c.update(name="svd-ucf101", groups=7), r"differs in groups: 7, not 20: give yours"),
+    (lambda c: c.update(name="svd-ucf101", limit=7), r"differs in limit: 7, not None: give yours"),
   ],
 )
 def test_files_that_are_no_protocol(tmp_path, edit, message):
