@@ -120,7 +120,7 @@ def frechet_from_stats(
     real: of real samples.
     fake: of generated samples.
     ddof: 0 or 1.
-    allowed: by how much the value may be off, as a share of the variances' sum. With 1e-9, plenty
+    allowed: by how much the value may be off, as a share of the variances' sum. With 1e-7, plenty
       for one of many values whose spread is asked for, it takes about half the time.
   """
   if ddof not in (0, 1):
@@ -157,7 +157,7 @@ def _nuclear_norm(product_RR: np.ndarray, error: float) -> float:
     squares_R = np.linalg.eigvalsh(product_RR.T @ product_RR)
     # An eigenvalue is off by `rounding`, its root by rounding / (2 root), and never by more than
     # the root of it: small singular values lose half of their digits.
-    rounding = len(squares_R) * np.finfo(np.float64).eps * squares_R[-1]
+    rounding = 4 * np.sqrt(len(squares_R)) * np.finfo(np.float64).eps * squares_R[-1]
     roots_R = np.sqrt(np.maximum(squares_R, rounding))
     if 2 * rounding * (1 / roots_R).sum() <= error:  # the distance has the sum twice
       return np.sqrt(np.maximum(squares_R, 0)).sum()
