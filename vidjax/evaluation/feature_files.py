@@ -3,6 +3,8 @@
 Nothing is known about what made them, so there is no protocol beyond ddof.
 """
 
+from collections.abc import Sequence
+import io
 import zipfile
 
 import numpy as np
@@ -25,6 +27,13 @@ def evaluate(real_path: str, fake_path: str, ddof: int) -> results.Result:
   with console.Progress("intervals", total=intervals.GROUPS) as progress:
     metrics = intervals.frechet_and_kid(real_ND, fake_ND, ddof, names, progress.update)
   return results.Result(protocols.Features(ddof=ddof), len(real_ND), len(fake_ND), metrics, {})
+
+
+def write(path: storage.PathLike, features_ND: np.ndarray, ids: Sequence[str]) -> None:
+  """Writes features and the ids of their clips, in a file that `read` takes."""
+  buffer = io.BytesIO()
+  np.savez(buffer, allow_pickle=False, **{_KEY: features_ND, "ids": np.array(ids, dtype=str)})
+  storage.write_bytes(path, buffer.getvalue())
 
 
 def read(path: str) -> np.ndarray:

@@ -3,9 +3,9 @@
   plan -> inputs -> real features -> generated features -> scores -> result
 
 `--out` holds `inputs.json` (all that the result depends on), `prompts.json`, `protocol.json`, the
-features of both sides in parts, `report.html`, `report.md`, and at the end `result.json`. A run
-that was killed goes on with the same command, and ends in the same file. Several processes share
-the parts; the first one writes the result.
+features of both sides in parts, then `features/METRIC/{real,fake}.npz`, `report.html`, `report.md`,
+and at the end `result.json`. A run that was killed goes on with the same command, and ends in the
+same file. Several processes share the parts; the first one writes the result.
 """
 
 import dataclasses
@@ -16,6 +16,7 @@ from typing import Any
 from vidjax import storage
 from vidjax.evaluation import (
   fakes,
+  feature_files,
   generate,
   named,
   networks,
@@ -36,6 +37,7 @@ from vidjax.observe import console
 from vidjax.parallel import distributed
 
 INPUTS, PROMPTS, PROTOCOL, PAGE = "inputs.json", "prompts.json", "protocol.json", "report.html"
+FEATURES = "features"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +185,7 @@ def _finish(
     warnings.insert(0, "the networks have random weights: nothing here compares with anything")
   if discarded:
     warnings.append(f"{discarded} real videos are too short for the protocol's clips")
+  _write_features(out / FEATURES, protocol, real_side, fake_side)
   result = results.Result(
     protocol,
     len(real_side),
@@ -211,6 +214,19 @@ def _finish(
   )
   storage.write_text(out / PAGE, page)
   return result_files.write(out, result)
+
+
+def _write_features(
+  folder: storage.Path, protocol: Protocol, real: scores.Side, fake: scores.Side
+) -> None:
+  """Features of a clip each, `METRIC/{real,fake}.npz`, in the form that feature files have."""
+  for metric in protocol.metrics:
+    name = scores.key(metric.backbone, metric.tap)
+    for side_name, side in (("real", real), ("fake", fake)):
+      values = side.features.arrays.get(name)
+      if values is not None and values.ndim == 2:
+        place = folder / metric.name.replace("/", "-") / f"{side_name}.npz"
+        feature_files.write(place, values, side.features.ids)
 
 
 def _decoder(real: sides.Videos) -> str | None:

@@ -11,7 +11,7 @@ from tiny_networks import EVERYTHING, FOLDERS, write_clips
 
 from vidjax import render
 from vidjax.errors import DataError
-from vidjax.evaluation import networks, run, store
+from vidjax.evaluation import feature_files, networks, run, store
 from vidjax.metrics import frechet
 
 pytestmark = pytest.mark.usefixtures("tiny_networks")
@@ -78,6 +78,12 @@ def test_the_distance_is_that_of_the_features(folders):
       ("fake", [f"clip_{i:03d}" for i in range(19)]),
     )
   )
+  kept = [
+    feature_files.read(str(out / "features" / "fvd-tiny-clips" / f"{side}.npz"))
+    for side in ("real", "fake")
+  ]
+  np.testing.assert_array_equal(kept[0], real)
+  np.testing.assert_array_equal(kept[1], fake)
   expected = frechet.frechet_distance(real, fake)
   assert content["metrics"]["fvd/tiny-clips"]["value"] == pytest.approx(expected, rel=1e-12)
   clip = np.load(folders / "real" / "clip_004.npy")[:4].astype(np.float32)
