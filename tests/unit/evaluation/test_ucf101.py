@@ -263,3 +263,9 @@ def test_a_tfds_data_set_of_another_fold_does_not_fit_the_lists(prepared, shared
     errors.DataError, match=r"holds 6 videos .* 'all', the lists in .* name 13320"
   ):
     opened(path, lists=str(shared_data / "ucf101"))
+
+
+def test_the_lists_may_be_in_a_folder_of_any_name(shared_data):
+  """Two of the files and all of the lists, as they came, among other things."""
+  found = open_dataset("ucf101", str(shared_data), "all", allow_missing=True)
+  assert (len(found.items), found.expected, len(found.missing)) == (2, 13_320, 13_318)

@@ -15,6 +15,7 @@ squares): another real set, and its name says so.
 """
 
 from collections.abc import Mapping, Sequence
+import itertools
 import re
 
 from vidjax import errors, storage
@@ -48,8 +49,9 @@ def open_ucf101(
     path: the folder of the videos, or one above it; or that of a version of a TFDS data set.
     split: "train", "test" or "all", which is both.
     fold: which of the three official pairs of lists.
-    lists: folder of the lists; by default `ucfTrainTestlist` in `path` or beside it. Without lists
-      only "all" can be opened, and only if it is whole.
+    lists: folder of the lists; by default `ucfTrainTestlist` in `path` or beside it, or another
+      folder in `path` that holds them. Without lists only "all" can be opened, and only if it is
+      whole.
     fps: of a TFDS data set, which does not store it (the files say theirs: 25 or 29.97).
     allow_missing: whether videos of the lists may be missing.
 
@@ -99,7 +101,9 @@ def _lists_folder(path: str, given: str | None) -> str | None:
   if not root.is_dir():
     raise FileNotFoundError(f"data folder {path} does not exist, or is no folder")
   beside = [root / LISTS, root, root.parent / LISTS]
-  for folder in beside if given is None else [storage.Path(given)]:
+  # Folders in it are asked last, and only where need be: there may be a hundred classes.
+  usual = itertools.chain(beside, (child for child in root.iterdir() if child.is_dir()))
+  for folder in usual if given is None else [storage.Path(given)]:
     if (folder / "testlist01.txt").exists() or (folder / "trainlist01.txt").exists():
       return str(folder)
   if given is not None:
