@@ -12,7 +12,17 @@ import math
 import numpy as np
 
 from vidjax import packed, storage
-from vidjax.backbones import c3d, i3d, inception, layouts, proof, savedmodel, torchscript, weights
+from vidjax.backbones import (
+  c3d,
+  i3d,
+  inception,
+  layouts,
+  proof,
+  savedmodel,
+  torchscript,
+  videomae,
+  weights,
+)
 from vidjax.interop import pickles, safetensors
 from vidjax.nn.params import Network, Params
 
@@ -53,6 +63,22 @@ def inception_pickle(path: storage.PathLike, trust: bool) -> Converted:
   del trust
   network, layout = inception.describe(), layouts.INCEPTION_TORCH
   return _from_pickle(path, layout, network, "Inception-v3 of 2015-12-05", layout.eps)
+
+
+def videomae_pickle(config: videomae.Config) -> Converter:
+  """Of VideoMAE V2's `vit_g_hybrid_pt_1200e_ssv2_ft.pth`, or another one of its layout."""
+
+  def convert(path: storage.PathLike, trust: bool) -> Converted:
+    del trust
+    with pickles.as_safetensors(path) as local:
+      stored, _ = safetensors.read_file(local)
+      shapes = {name: tensor.shape for name, tensor in stored.items()}
+      layouts.check(str(path), "VideoMAE V2, fine-tuned", shapes, videomae.published_shapes(config))
+      tensors = {name: tensor.read() for name, tensor in stored.items()}
+    facts = weights.source_facts(path, videomae.describe(config), None)
+    return Converted(videomae.from_published(config, tensors), facts)
+
+  return convert
 
 
 def i3d_script(path: storage.PathLike, trust: bool) -> Converted:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
-from vidjax.backbones import c3d, i3d, inception
+from vidjax.backbones import c3d, i3d, inception, videomae
 from vidjax.backbones.resampling import (
   antialiased_cubic,
   antialiased_linear,
@@ -75,6 +75,15 @@ def svd_frames(
 def bicubic(x_BTHWC: jax.Array, size: tuple[int, int]) -> jax.Array:
   """Resized to `size` by antialiased bicubic, within [0, 255]."""
   return jnp.clip(resize(x_BTHWC, size, antialiased_cubic), 0, 255)
+
+
+def videomae_frames(x_BTHWC: jax.Array) -> jax.Array:
+  """Squashed to 224 x 224 by PyTorch's bilinear, then [0, 1], without mean or deviation.
+
+  Source: cd-fvd, `preprocess_videomae`.
+  """
+  size = videomae.Config().size
+  return resize(x_BTHWC, (size, size), half_pixel) / 255
 
 
 def c3d_frames(x_BTHWC: jax.Array) -> jax.Array:

@@ -1,6 +1,6 @@
 """The feature networks by name: what each takes, which taps it has, and where its file comes from.
 
-To add a network, for example VideoMAE-v2 or V-JEPA:
+To add a network, for example V-JEPA (VideoMAE V2 shows how):
 
 1. write its module in this package, a `describe()` that gives a `params.Network` and a converter
    (`convert.Converter`) of the file that it is published in;
@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from vidjax import lazy, storage
-from vidjax.backbones import c3d, convert, i3d, inception, preprocess, weights
+from vidjax.backbones import c3d, convert, i3d, inception, preprocess, videomae, weights
 from vidjax.encoders import clip, frozen
 from vidjax.nn.params import Network, Params
 
@@ -112,6 +112,11 @@ def _inception() -> Network[inception.InceptionV3]:
 
 
 @functools.cache
+def _videomae() -> Network[videomae.VideoMAE]:
+  return videomae.describe()
+
+
+@functools.cache
 def _clip(name: str) -> Network[clip.CLIPVision]:
   return clip.describe_vision(_CLIP[name])
 
@@ -187,6 +192,26 @@ def _clip_row(name: str, model: str) -> Backbone:
   )
 
 
+def _videomae_row() -> Backbone:
+  def features(params: Params, video_BTHWC: jax.Array) -> Features:
+    pixels_BTHWC = preprocess.videomae_frames(video_BTHWC)
+    return {"pooled": _videomae().bind(params)(pixels_BTHWC)}
+
+  config = videomae.Config()
+  return Backbone(
+    "videomae/v2-giant-ssv2",
+    "videomae/v2-giant-ssv2",
+    (config.frames, config.frames),
+    {"pooled": config.width},
+    _videomae,
+    features,
+    ("vit_g_hybrid_pt_1200e_ssv2_ft.pth",),
+    "VideoMAE V2's model zoo, giant, fine-tuned on Something-Something V2",
+    "https://github.com/OpenGVLab/VideoMAEv2",
+    convert.videomae_pickle(config),
+  )
+
+
 _STYLEGAN_V = "linked in StyleGAN-V's src/metrics"
 _STYLEGAN_V_URL = "https://github.com/universome/stylegan-v"
 _TATS = "VideoGPT's and TATS' files of FVD"
@@ -242,6 +267,7 @@ _ROWS = (
     "releases of TGAN2; both files in one folder",
     "https://github.com/pfnet-research/tgan2",
   ),
+  _videomae_row(),
   _inception_row("torch-fidelity", preprocess.inception_tensorflow),
   _inception_row("pytorch-fid", preprocess.inception_torch),
   _inception_row("clean-fid", preprocess.inception_clean),

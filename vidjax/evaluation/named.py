@@ -270,12 +270,28 @@ _ROWS: tuple[tuple[Protocol, Note], ...] = (
   ),
   (
     Protocol(
+      "cd-fvd",
+      RealSet("folder", "", _FIRST),
+      FakeSet(2048, "given", condition="given"),
+      (Metric("fvd", "videomae/v2-giant-ssv2", "pooled", ddof=0),),
+    ),
+    Note(
+      "Content-debiased FVD, 2404.12391, and cd-fvd 0.1.1, model `videomae`: all real videos, 2,048"
+      " samples, divided by N",
+      "which frames of the real videos: first 16, where its loader cuts sequences",
+    ),
+  ),
+  (
+    Protocol(
       "cd-fvd-i3d",
       RealSet("folder", "", _FIRST),
-      FakeSet(None, "given", condition="given"),
+      FakeSet(2048, "given", condition="given"),
       (dataclasses.replace(_FVD_TATS, ddof=0),),
     ),
-    Note("cd-fvd 0.1.1, model `i3d`: logits of VideoGPT's copy of I3D, divided by N"),
+    Note(
+      "cd-fvd 0.1.1, model `i3d`: all real videos, 2,048 samples, divided by N",
+      "which frames of the real videos: first 16, where its loader cuts sequences",
+    ),
   ),
 )
 

@@ -20,6 +20,8 @@ from vidjax.interop.layouts import PICKLES
 
 # Before it, `weights_only` could be made to run programs (CVE-2025-32434).
 _SAFE_TORCH = (2, 6)
+# Lightning and many others, timm and MAE, DeepSpeed.
+_NESTED = ("state_dict", "model", "module")
 # Tensors that share their numbers, as tied embeddings do, are written once and counted twice.
 _MAX_RATIO = 2
 
@@ -54,7 +56,7 @@ def as_safetensors(path: storage.PathLike) -> Iterator[str]:
       content: Any = torch.load(local, map_location="cpu", weights_only=True)
     except Exception as exc:  # torch raises what pickle, zipfile and itself think of
       raise ValueError(f"{path} is not a file of plain tensors: {_reason(exc)}") from exc
-    content = content.get("state_dict", content) if isinstance(content, dict) else content
+    content = _weights(content)
     tensors = _tensors(content, torch)
     if not tensors:
       raise ValueError(f"{path} holds no tensors by name")
@@ -75,6 +77,15 @@ def as_safetensors(path: storage.PathLike) -> Iterator[str]:
 
     (written,) = safetensors.write(folder, "model", specs, value, max_shard_bytes=1 << 62)
     yield str(written)
+
+
+def _weights(content: Any) -> Any:
+  """The map of weights in what training scripts save: below one of the usual keys, or all of it."""
+  if isinstance(content, dict):
+    for key in _NESTED:
+      if isinstance(content.get(key), dict):
+        return content[key]
+  return content
 
 
 def _reason(exc: Exception) -> str:

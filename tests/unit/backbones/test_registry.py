@@ -35,7 +35,7 @@ def test_rows_with_the_same_weights_have_one_file():
   for row in registry.BACKBONES.values():
     shared.setdefault(row.weights, set()).add(row.name.split("/")[0])
   assert all(len(families) == 1 for families in shared.values()), shared
-  assert len({row.weights for row in registry.BACKBONES.values()}) == 10
+  assert len({row.weights for row in registry.BACKBONES.values()}) == 11
 
 
 def test_unknown_name():
