@@ -86,7 +86,9 @@ def clipsim(
   )
 
 
-def over_videos(values_N: Sequence[float], groups_N: np.ndarray | None = None) -> Similarity:
+def over_videos(
+  values_N: Sequence[float] | np.ndarray, groups_N: np.ndarray | None = None
+) -> Similarity:
   """Mean of a cosine per video, of either kind.
 
   Args:

@@ -64,7 +64,7 @@ def test_clips_of_one_video_count_once():
   """Three equal clips of each video have the bias, and the truth, of one clip of each."""
   real, fake = draw(np.random.default_rng(2), 400)
   ids = [f"video{i}" for i in range(400)]
-  one = extrapolation.frechet_infinity(real, fake, groups=(groups_of(ids),) * 2)
+  one = extrapolation.frechet_infinity(real, fake, groups=(groups_of(ids), groups_of(ids)))
   labels = groups_of([name for name in ids for _ in range(3)])
   three = np.repeat(real, 3, axis=0), np.repeat(fake, 3, axis=0)
   assert extrapolation.frechet_infinity(*three, groups=(labels, labels)).value == pytest.approx(

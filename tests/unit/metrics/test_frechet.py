@@ -43,16 +43,15 @@ def test_an_allowed_error_is_kept(name):
     )
 
 
-@pytest.mark.filterwarnings("ignore:N=")
-@pytest.mark.parametrize("rank", [1, 3, 7, 8])
+@pytest.mark.parametrize("rank", [1, 7, 19, 20])
 def test_directions_without_variance_do_not_count(rank):
   """More samples than dimensions, but fewer directions: half of the digits go if noise counts."""
-  rng = np.random.default_rng(rank)
-  base = rng.standard_normal((2, 50, rank)) @ rng.standard_normal((rank, 8))
-  real, fake = base[0], base[1] * 1.5 + 1
-  assert metrics.frechet_distance(real, fake) == pytest.approx(
-    feature_sets.by_qr(real, fake, 0), rel=1e-9
-  )
+  for seed in range(40):  # rounding makes a covariance positive definite in some of them
+    rng = np.random.default_rng([rank, seed])
+    real = rng.standard_normal((60, rank)) @ rng.standard_normal((rank, 20))
+    fake = rng.standard_normal((60, 20)) * 1.5 + 1
+    expected = feature_sets.by_qr(real, fake, 0)
+    assert metrics.frechet_distance(real, fake) == pytest.approx(expected, rel=1e-11)
   constant = np.full((50, 8), 3.0)
   assert metrics.frechet_distance(constant, constant + 2) == pytest.approx(32)
 
