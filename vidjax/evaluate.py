@@ -84,7 +84,7 @@ def _demo() -> results.Result | None:
 
 
 def _protocol() -> None:
-  from vidjax.evaluation import generate, named, run, watch
+  from vidjax.evaluation import fakes, generate, named, run, watch
 
   given = flags.FLAGS
   protocol = named.load(given.protocol, given.limit)
@@ -116,7 +116,12 @@ def _protocol() -> None:
     allow_missing=given.allow_missing,
   )
   if given.watch:
-    watch.follow(given.model, given.out, lambda step, out: _say(run.of_step(job, step, out), out))
+    models = fakes.Models()
+
+    def evaluate(step: str, out: str) -> None:
+      _say(run.of_step(job, step, out, models), out)
+
+    watch.follow(given.model, given.out, evaluate)
   else:
     _say(run.run(job), given.out)
 

@@ -42,8 +42,8 @@ ALLOWED = {
   # Joins data, models and metrics, as the modules at the top do.
   "evaluation": {
     *("pipeline", "pretrained", "render", "convert_weights"),
-    *("backbones", "checkpoint", "conditioning", "data", "encoders", "metrics", "observe"),
-    "parallel",
+    *("backbones", "checkpoint", "conditioning", "data", "encoders", "metrics", "nn"),
+    *("observe", "parallel"),
   },
 }
 OPTIONAL = ("torch", "diffusers", "transformers", "apache_beam", "gradio", "libtpu", "wandb")

@@ -9,6 +9,7 @@ from typing import Any
 
 from vidjax import lazy, pretrained, render, storage
 from vidjax import pipeline as pipelines
+from vidjax.config import TrainConfig
 from vidjax.errors import DataError
 from vidjax.evaluation import datasets, generate, sides
 from vidjax.evaluation.datasets import ClipRule, Item
@@ -16,6 +17,7 @@ from vidjax.evaluation.datasets.items import listed
 from vidjax.evaluation.plan import Plan
 from vidjax.evaluation.protocol import Protocol
 from vidjax.evaluation.sample_plan import Prompt
+from vidjax.nn.params import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +47,21 @@ class Fake:
   batches: Callable[[Sequence[str]], Iterator[list[sides.Made]]]
 
 
+class Models:
+  """The pipeline of the model that was evaluated last: another step of its run compiles nothing."""
+
+  def __init__(self):
+    self._pipe: pipelines.Pipeline | None = None
+
+  def pipeline(self, config: TrainConfig, weights: Params, origin: str) -> pipelines.Pipeline:
+    """A pipeline with these weights."""
+    if self._pipe is None or self._pipe.config != config:
+      self._pipe = pipelines.Pipeline(config, weights, origin)
+    else:
+      self._pipe.load(weights)
+    return self._pipe
+
+
 def of_model(
   protocol: Protocol,
   plan: Plan,
@@ -52,6 +69,7 @@ def of_model(
   params: str,
   sampling: generate.Sampling,
   samples: str,
+  models: Models,
 ) -> Fake:
   """Clips that a model makes for the prompts of the plan.
 
@@ -62,6 +80,7 @@ def of_model(
     params: "ema", "ema:DECAY" or "raw".
     sampling: how it is sampled.
     samples: folder to which each clip is written as `ID.mkv`, without loss; "" for none.
+    models: keeps what is compiled.
 
   Raises:
     ValueError: `model` is none, or makes nothing that the protocol compares.
@@ -72,7 +91,7 @@ def of_model(
     raise ValueError(f"--model={model} holds an autoencoder, which makes no clips")
   generate.check_mode(found.config.conditioning.mode, protocol, found.origin)
   weights = lazy.read_all(found.params, "reading weights")
-  pipe = pipelines.Pipeline(found.config, weights, found.origin)
+  pipe = models.pipeline(found.config, weights, found.origin)
   by_id = {item.id: item for item in plan.real}
 
   def first_frame(video_id: str):

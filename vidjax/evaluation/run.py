@@ -75,14 +75,18 @@ class Job:
   allow_missing: bool = False
 
 
-def of_step(job: Job, step: str, out: str) -> str | None:
+def of_step(job: Job, step: str, out: str, models: fakes.Models) -> str | None:
   """Evaluates one checkpoint of a run that is watched; the real side is shared by all of them."""
   real = job.real or str(storage.Path(job.out) / "real")
-  return run(dataclasses.replace(job, model=step, out=out, real=real))
+  return run(dataclasses.replace(job, model=step, out=out, real=real), models)
 
 
-def run(job: Job) -> str | None:
+def run(job: Job, models: fakes.Models | None = None) -> str | None:
   """Runs or goes on with an evaluation, on all processes.
+
+  Args:
+    job: the evaluation.
+    models: what was compiled for another step of the same run.
 
   Returns:
     The report; None where all was done already, and on all processes but the first.
@@ -100,7 +104,7 @@ def run(job: Job) -> str | None:
     sentences=job.sentences,
     allow_missing=job.allow_missing,
   )
-  fake = _fake(job, planned)
+  fake = _fake(job, planned, models or fakes.Models())
   loaded = networks.load(job.protocol, job.weights)
   real = sides.Videos("real", planned.real, job.protocol.real.clip)
   real_inputs = {
@@ -126,10 +130,12 @@ def run(job: Job) -> str | None:
   return distributed.by_first(lambda: _finish(job, planned, real, fake, real_folder, loaded))
 
 
-def _fake(job: Job, planned: plan.Plan) -> fakes.Fake:
+def _fake(job: Job, planned: plan.Plan, models: fakes.Models) -> fakes.Fake:
   if job.fake:
     return fakes.of_folder(job.protocol, planned, job.fake)
-  return fakes.of_model(job.protocol, planned, job.model, job.params, job.sampling, job.samples)
+  return fakes.of_model(
+    job.protocol, planned, job.model, job.params, job.sampling, job.samples, models
+  )
 
 
 def _claim(

@@ -12,6 +12,8 @@ kernel distance and the extrapolated one.
 from collections.abc import Callable
 import time
 
+import jax
+
 from vidjax import config as configs
 from vidjax import storage
 from vidjax.checkpoint import layout
@@ -35,8 +37,11 @@ def follow(workdir: str, out: str, evaluate: Evaluate, poll_seconds: float = POL
   A step that the run has removed before its turn is left out.
 
   Raises:
-    ValueError: `workdir` is none of a training run.
+    ValueError: `workdir` is none of a training run, or there are several processes, which would
+      not see the same steps at the same time.
   """
+  if jax.process_count() > 1:
+    raise ValueError("--watch runs in one process: leave --coordinator and its like away")
   root = storage.Path(workdir)
   if not (root / "config.json").exists():
     raise ValueError(

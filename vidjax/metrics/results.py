@@ -59,5 +59,6 @@ def report(content: Mapping[str, Any]) -> str:
     f" Code {content['code_version']}.\n\n{table}\n\n"
     "Intervals are ±1.96 standard errors of the grouped jackknife; they do not correct for the bias"
     " of the Fréchet distance, which falls with the number of samples.\n"
+    + "".join(f"\nWarning: {text}\n" for text in content.get("warnings", ()))
     + (f"\nWeights:\n\n{weights}" if weights else "")
   )

@@ -11,7 +11,7 @@ from tiny_networks import FOLDERS, write_clips
 from vidjax import config as configs
 from vidjax.checkpoint import layout
 from vidjax.errors import CheckpointError
-from vidjax.evaluation import networks, report, run, table, watch
+from vidjax.evaluation import fakes, networks, report, run, table, watch
 
 
 @pytest.fixture
@@ -86,6 +86,30 @@ def test_a_damaged_step_is_an_error(workdir):
 def test_only_a_run_can_be_followed(tmp_path):
   with pytest.raises(ValueError, match=r"--watch needs the workdir of a training run"):
     follow(tmp_path, lambda step, out: None)
+
+
+def test_several_processes_would_not_see_the_same_steps(workdir, monkeypatch):
+  monkeypatch.setattr("jax.process_count", lambda: 2)
+  with pytest.raises(ValueError, match=r"--watch runs in one process"):
+    follow(workdir, lambda step, out: None)
+
+
+def test_what_is_compiled_stays_for_the_next_step(monkeypatch):
+  class Pipeline:
+    def __init__(self, config, weights, origin):
+      self.config, self.weights = config, weights
+
+    def load(self, weights):
+      self.weights = weights
+
+  monkeypatch.setattr(fakes.pipelines, "Pipeline", Pipeline)
+  models = fakes.Models()
+  first = models.pipeline("config", "step 1", "origin")
+  assert models.pipeline("config", "step 2", "origin") is first
+  assert first.weights == "step 2"
+  other = models.pipeline("another config", "step 1", "origin")
+  assert other is not first
+  assert other.weights == "step 1"
 
 
 @pytest.mark.usefixtures("tiny_networks")
