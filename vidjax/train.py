@@ -16,6 +16,7 @@ them stops all, after the same step.
 
 from collections.abc import Mapping
 import json
+import math
 import signal
 import time
 from typing import Any
@@ -29,6 +30,7 @@ from vidjax import feed as feeds
 from vidjax import program as programs
 from vidjax import state as states
 from vidjax.checkpoint import FAILED, Checkpointer, LocalCopies, warm_start
+from vidjax.checkpoint.warm_start import COLUMNS
 from vidjax.data import loader as loaders
 from vidjax.encoders import tokenizers
 from vidjax.observe import console, run_info, stop_signal, wandb_run
@@ -157,6 +159,11 @@ def _train_on_mesh(
       source = pretrained.load(config.init_from, wanted=program.params)
       params, report = warm_start(program.params, source.params, program.draw)
       console.line(f"starting from {source.origin}: {report}")
+      sizes = {n: math.prod(w.shape) for n, w in {**source.params, **program.params}.items()}
+      console.table("parameters", COLUMNS, report.table(sizes))
+      if distributed.is_first():
+        init = {"source": source.origin, "parameters": report.to_json()}
+        storage.write_json(root / "init.json", redaction.redact_values(init))
       return program.started(params)
 
   def position(state: states.TrainState) -> dict[str, Any]:

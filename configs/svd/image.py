@@ -4,7 +4,10 @@ Command:   vidjax train --config=configs/svd/image.py --workdir=gs://BUCKET/svd/
              --config.data.path=gs://BUCKET/shards --config.init_from=sd21/unet \
              --config.encoders.vae=sd21/vae --config.encoders.text=sd21/text_encoder
 Hardware:  v5p:4x4x4 (64 chips) at batch 1536. Expected hours and metric: not measured yet.
-Variants:  paper  256x384, 30k steps (stage I-b); the batch size is not given in the paper.
+Phases:    :time_embedding first, from Stable Diffusion 2.1 (I-a): noise levels become continuous,
+           and the time embedding alone learns to read them. Then the bare config from that (I-b).
+Variants:  time_embedding  512x512, 1k steps, all but the time embedding frozen.
+           paper  nothing of ours: 256x384, 30k steps; the batch size is not given in the paper.
            tiny   the same stage on two CPU cores: 32x48, a small UNet.
 """
 
@@ -13,7 +16,7 @@ from ml_collections import ConfigDict
 
 def get_config(variant: str = "") -> ConfigDict:
   """Stage I; see the header for variants."""
-  batch_size = 1536
+  batch_size = 1536  # ours: the video stages' own, of which this is to be the start
   config = ConfigDict(
     {
       "seed": 0,
@@ -29,7 +32,7 @@ def get_config(variant: str = "") -> ConfigDict:
       "conditioning": {"mode": "text_to_image", "dropout": 0.15},
       "diffusion": {"p_mean": -1.2, "p_std": 1.0},
       "optimizer": {
-        "learning_rate": 1e-4,
+        "learning_rate": 1e-4,  # ours: the video stages' own; the paper gives none here
         "warmup_samples": 1000 * batch_size,
         "ema_decays": (0.9999,),
       },
@@ -38,6 +41,12 @@ def get_config(variant: str = "") -> ConfigDict:
   )
   for name in filter(None, variant.split(",")):
     match name:
+      case "time_embedding":
+        config.total_samples = 1000 * batch_size
+        config.data.update({"height": 512, "width": 512})
+        config.optimizer.train_only = ("time_embedding.*",)
+        config.optimizer.warmup_samples = 100 * batch_size  # ours: a tenth, as of all steps
+        config.optimizer.ema_decays = (0.99,)  # ours: 0.9999 would remember the start at 1k steps
       case "paper":
         pass  # nothing of ours differs in this stage: single frames have no rate
       case "tiny":
@@ -51,5 +60,5 @@ def get_config(variant: str = "") -> ConfigDict:
         config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 160})
         config.optimizer.ema_decays = (0.98,)
       case _:
-        raise ValueError(f"unknown variant {name!r}: choose from paper, tiny")
+        raise ValueError(f"unknown variant {name!r}: choose from time_embedding, paper, tiny")
   return config

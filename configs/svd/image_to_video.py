@@ -1,4 +1,4 @@
-"""SVD stage III, first half: image-to-video at low resolution (2311.15127, D.4).
+"""SVD stage III, image to video, at both resolutions (2311.15127, D.4): SVD and SVD-XT.
 
 The first frame enters as CLIP embedding and as noise-augmented latent on every frame.
 
@@ -6,7 +6,12 @@ Command:   vidjax train --config=configs/svd/image_to_video.py --workdir=gs://BU
              --config.data.path=gs://BUCKET/shards --config.init_from=gs://BUCKET/svd/video_lowres \
              --config.encoders.vae=sd21/vae --config.encoders.image=openclip_vit_h
 Hardware:  v5p:4x8x8 (256 chips) at batch 768. Expected hours and metric: not measured yet.
-Variants:  paper  14 frames, 320x576, 50k steps, batch 768, lr 3e-5, P_mean 0.7, P_std 1.6.
+Phases:    the bare config from video_lowres:base, then :highres from it, which is SVD, and
+           :highres,xt, which is SVD-XT; both on the high-quality set.
+Variants:  highres  576x1024, more noise (P_mean 1.0).
+           xt     25 frames (SVD-XT).
+           paper  nothing of ours: 14 frames, 320x576, 50k steps, batch 768, lr 3e-5,
+                  P_mean 0.7, P_std 1.6.
            tiny   the same stage on two CPU cores: 32x48, a small UNet.
 """
 
@@ -14,7 +19,7 @@ from ml_collections import ConfigDict
 
 
 def get_config(variant: str = "") -> ConfigDict:
-  """Stage III at low resolution; see the header for variants."""
+  """Stage III, image to video; see the header for variants."""
   batch_size = 768
   config = ConfigDict(
     {
@@ -45,6 +50,11 @@ def get_config(variant: str = "") -> ConfigDict:
   )
   for name in filter(None, variant.split(",")):
     match name:
+      case "highres":
+        config.data.update({"height": 576, "width": 1024})
+        config.diffusion.p_mean = 1.0
+      case "xt":
+        config.data.num_frames = 25
       case "paper":
         config.data.num_frames = 14
       case "tiny":
@@ -58,5 +68,5 @@ def get_config(variant: str = "") -> ConfigDict:
         config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 40})
         config.optimizer.ema_decays = (0.98,)
       case _:
-        raise ValueError(f"unknown variant {name!r}: choose from paper, tiny")
+        raise ValueError(f"unknown variant {name!r}: choose from highres, xt, paper, tiny")
   return config

@@ -6,7 +6,9 @@ Command:   vidjax train --config=configs/svd/video_lowres.py --workdir=gs://BUCK
              --config.data.path=gs://BUCKET/shards --config.init_from=gs://BUCKET/svd/image \
              --config.encoders.vae=sd21/vae --config.encoders.text=sd21/text_encoder
 Hardware:  v5p:8x8x8 (512 chips) at batch 1536. Expected hours and metric: not measured yet.
-Variants:  paper  14 frames (stage II-a): 256x384, 150k steps, batch 1536, lr 1e-4.
+Phases:    the bare config (II-a), then :base from it (II-b), the paper's base model.
+Variants:  base   320x576, 100k steps, batch 768, more noise (P_mean 0), as larger frames need.
+           paper  nothing of ours: 14 frames; 256x384, 150k steps, batch 1536, lr 1e-4.
            tiny   the same stage on two CPU cores: 32x48, a small UNet.
 """
 
@@ -40,6 +42,12 @@ def get_config(variant: str = "") -> ConfigDict:
   )
   for name in filter(None, variant.split(",")):
     match name:
+      case "base":
+        batch_size = config.batch_size = 768
+        config.total_samples = 100_000 * batch_size
+        config.data.update({"height": 320, "width": 576})
+        config.diffusion.p_mean = 0.0
+        config.optimizer.warmup_samples = 1000 * batch_size
       case "paper":
         config.data.num_frames = 14
       case "tiny":
@@ -54,5 +62,5 @@ def get_config(variant: str = "") -> ConfigDict:
         config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 40})
         config.optimizer.ema_decays = (0.98,)
       case _:
-        raise ValueError(f"unknown variant {name!r}: choose from paper, tiny")
+        raise ValueError(f"unknown variant {name!r}: choose from base, paper, tiny")
   return config

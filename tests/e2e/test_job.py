@@ -91,6 +91,14 @@ def test_warm_start_computes_what_it_started_from(job):
   first = writers.read_metrics(job / "video_lowres" / "metrics.jsonl")[0]
   fresh = writers.read_metrics(job / "image" / "metrics.jsonl")[0]
   assert first["param_norm"] > fresh["param_norm"]
+  init = json.loads((job / "video_lowres" / "init.json").read_text())
+  assert init["source"].startswith(str(job / "image" / "checkpoints"))
+  became = init["parameters"]
+  assert became["conv_in.kernel"] == "copied"
+  assert {what for name, what in became.items() if ".temporal" in name} == {"fresh"}
+  assert set(became.values()) == {"copied", "fresh"}
+  highres = json.loads((job / "video_highres" / "init.json").read_text())["parameters"]
+  assert highres["conv_in.kernel"] == "widened"  # by the conditioning image
 
 
 @pytest.mark.slow

@@ -21,6 +21,10 @@ from vidjax.errors import CheckpointError
 _WIDENED = ("conv_in.kernel", "add_embedding.linear_1.kernel")
 
 
+_WHAT = ("copied", "fresh", "widened", "dropped")
+COLUMNS = ("block", *_WHAT)  # of `WarmStart.table`
+
+
 @dataclasses.dataclass(frozen=True)
 class WarmStart:
   """What became of each parameter, by name.
@@ -43,6 +47,28 @@ class WarmStart:
       if names := getattr(self, what):
         parts.append(f"{len(names)} {what} ({shorten(names)})")
     return ", ".join(parts)
+
+  def to_json(self) -> dict[str, str]:
+    """What became of each parameter, by its name: "copied", "fresh", "widened" or "dropped"."""
+    found = {name: what for what in _WHAT for name in getattr(self, what)}
+    return dict(sorted(found.items()))
+
+  def table(self, sizes: Mapping[str, int]) -> list[tuple[str, ...]]:
+    """Rows of `COLUMNS`: how many values of each block became what.
+
+    Args:
+      sizes: numbers of values in each parameter, those that were dropped included.
+    """
+    totals: dict[str, dict[str, int]] = {}
+    for name, what in self.to_json().items():
+      *path, leaf = name.split(".")
+      block = ".".join(path[:2]) or leaf
+      of_block = totals.setdefault(block, dict.fromkeys(_WHAT, 0))
+      of_block[what] += sizes[name]
+    return [
+      (block, *(f"{of[what]:,}" if of[what] else "-" for what in _WHAT))
+      for block, of in totals.items()
+    ]
 
 
 def warm_start(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vidjax.checkpoint import warm_start
+from vidjax.checkpoint.warm_start import COLUMNS
 from vidjax.errors import CheckpointError
 
 
@@ -44,6 +45,31 @@ def test_copies_equal_names_and_draws_the_rest_only():
   assert report.copied == ("mid.kernel",)
   assert report.fresh == ("temporal.kernel",)
   assert "1 fresh (temporal.kernel)" in str(report)
+
+
+def test_what_became_of_each_block_is_counted():
+  init = _params(conv_in__kernel=(3, 3, 8, 16), mid__a__kernel=(3, 4), mid__b__kernel=(5,))
+  source = _params(conv_in__kernel=(3, 3, 4, 16), mid__a__kernel=(3, 4), text__kernel=(7,))
+  _, report = _start(init, source, allow_dropped=True)
+  assert report.to_json() == {
+    "conv_in.kernel": "widened",
+    "mid.a.kernel": "copied",
+    "mid.b.kernel": "fresh",
+    "text.kernel": "dropped",
+  }
+  sizes = {name: value.size for name, value in {**source, **init}.items()}
+  assert dict(zip(COLUMNS, report.table(sizes)[0], strict=True)) == {
+    "block": "conv_in",
+    "copied": "-",
+    "fresh": "-",
+    "widened": "1,152",
+    "dropped": "-",
+  }
+  assert report.table(sizes)[1:] == [
+    ("mid.a", "12", "-", "-", "-"),
+    ("mid.b", "-", "5", "-", "-"),
+    ("text", "-", "-", "-", "7"),
+  ]
 
 
 def test_nothing_is_drawn_where_all_is_there():

@@ -41,6 +41,7 @@ ONE_SIZE = [
 # Each config of a training run, on the slice that its header names.
 NATURAL = {
   "autoencoder/kl": "v5p:2x4x4",
+  "svd/ablation": "v5p:4x4x4",
   "svd/image": "v5p:4x4x4",
   "svd/image_to_video": "v5p:4x8x8",
   "svd/interpolation": "v5p:4x4x4",
