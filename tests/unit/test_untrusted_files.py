@@ -89,7 +89,7 @@ def test_tfds_metadata_cannot_name_other_files(tmp_path, field, value):
   info = {"name": "x", "version": "1.0.0", "fileFormat": "array_record", "splits": [split]}
   (split if field == "filepathTemplate" else info)[field] = value
   with pytest.raises(errors.DataError, match=r"dataset_info\.json names the file"):
-    tfds._shards(str(tmp_path), info, "train")
+    tfds.find_shards(str(tmp_path), info, "train")
 
 
 def test_keys_of_an_object_store_cannot_leave_the_download(tmp_path, monkeypatch):

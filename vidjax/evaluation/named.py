@@ -3,7 +3,7 @@
 Where a paper is silent, the field has the choice that is most often made, and `Note.assumed` says
 so: a number of ours is then near theirs, not beside it. Sources are papers and the code that came
 with them; `docs/evaluation.md` explains each. A change of any field changes the protocol's hash,
-which tests/golden/protocols.txt holds: a name stands for one protocol for ever.
+which tests/golden/evaluation/protocols.txt holds: a name stands for one protocol for ever.
 """
 
 import dataclasses

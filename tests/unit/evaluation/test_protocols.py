@@ -10,7 +10,7 @@ from vidjax.evaluation import named, published, table
 from vidjax.evaluation import protocol as protocols
 from vidjax.evaluation.named import PROTOCOLS
 
-GOLDEN = pathlib.Path(__file__).parents[2] / "golden" / "protocols.txt"
+GOLDEN = pathlib.Path(__file__).parents[2] / "golden" / "evaluation" / "protocols.txt"
 DOCS = pathlib.Path(__file__).parents[3] / "docs" / "evaluation.md"
 
 
