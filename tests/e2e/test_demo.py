@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import hashlib
 import json
+import os
 import pathlib
 import re
 import signal
@@ -167,6 +168,9 @@ def test_demo_hands_ctrl_c_on_once(tmp_path):
 
 def test_make_targets_are_what_the_documents_say(repo_root):
   """`make -n` prints what would run."""
+  # Of a make that runs the tests, with values of its own.
+  outer = ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "TURN", "MINUTES", "ARGS", "JOBS")
+  environ = {name: value for name, value in os.environ.items() if name not in outer}
 
   def recipe(target: str) -> str:
     return subprocess.run(
@@ -175,6 +179,7 @@ def test_make_targets_are_what_the_documents_say(repo_root):
       capture_output=True,
       text=True,
       check=True,
+      env=environ,
     ).stdout
 
   assert 'demo.run --run "runs/demo" --videos "here"' in recipe("demo")
