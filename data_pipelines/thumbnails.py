@@ -1,14 +1,12 @@
 """Moving thumbnails of clips, small enough to stand in a page by the dozen."""
 
-import base64
 from collections.abc import Callable, Sequence
-import io
 
 import av.error
 import numpy as np
-from PIL import Image
 
 from data_pipelines import tables
+from vidjax import render
 from vidjax.data import video
 
 _SECONDS = 2.0
@@ -31,21 +29,6 @@ def moving(
     except (ValueError, av.error.FFmpegError):
       found.append("")
     else:
-      found.append(_webp(frames))
+      found.append(render.moving_picture(frames, _FPS, _QUALITY))
     alive()
   return found
-
-
-def _webp(frames_THWC: np.ndarray) -> str:
-  first, *others = (Image.fromarray(frame_HWC) for frame_HWC in frames_THWC)
-  data = io.BytesIO()
-  first.save(
-    data,
-    "WEBP",
-    save_all=True,
-    append_images=others,
-    duration=round(1000 / _FPS),
-    loop=0,
-    quality=_QUALITY,
-  )
-  return f"data:image/webp;base64,{base64.b64encode(data.getvalue()).decode()}"

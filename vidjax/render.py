@@ -3,6 +3,7 @@
 Legend: T frames, H W pixels, C channels (RGB).
 """
 
+import base64
 from collections.abc import Sequence
 import dataclasses
 import fractions
@@ -92,6 +93,28 @@ def write_video(path: storage.PathLike, video_THWC: np.ndarray, fps: float) -> N
         _write_ffv1(local, frames_THWC, fps)
     case _:
       raise ValueError(f"{path}: suffix {suffix!r} is not known, use {', '.join(VIDEO_SUFFIXES)}")
+
+
+def moving_picture(frames_THWC: np.ndarray, fps: float, quality: int) -> str:
+  """uint8 frames as an animated WebP in a data URI, for pages that hold all that they show.
+
+  Args:
+    frames_THWC: of the size in which they are shown.
+    fps: at which they are.
+    quality: 0 to 100.
+  """
+  first, *others = (PIL.Image.fromarray(frame_HWC) for frame_HWC in frames_THWC)
+  buffer = io.BytesIO()
+  first.save(
+    buffer,
+    "WEBP",
+    save_all=True,
+    append_images=others,
+    duration=round(1000 / fps),
+    loop=0,
+    quality=quality,
+  )
+  return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _row(strip: Strip, columns: int, frame_height: int) -> PIL.Image.Image:

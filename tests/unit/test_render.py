@@ -1,7 +1,11 @@
 """Contact sheets and video files."""
 
+import base64
+import io
+
 import av
 import numpy as np
+import PIL.Image
 import pytest
 
 from vidjax import render
@@ -60,3 +64,16 @@ def test_contact_sheet_takes_clips_of_different_sizes(tmp_path):
   with av.open(str(tmp_path / "sheet.png")) as container:
     (frame,) = container.decode(video=0)
   assert (frame.height, frame.width) == sheet.shape[:2]
+
+
+def test_a_moving_picture_has_all_frames_and_their_time():
+  frames = np.stack([np.full((12, 18, 3), 20 * t, np.uint8) for t in range(5)])
+  uri = render.moving_picture(frames, fps=4.0, quality=90)
+  header, _, data = uri.partition(",")
+  assert header == "data:image/webp;base64"
+  with PIL.Image.open(io.BytesIO(base64.b64decode(data))) as picture:
+    assert (picture.n_frames, picture.size) == (5, (18, 12))
+    picture.seek(3)
+    picture.load()
+    assert picture.info["duration"] == 250
+    assert np.abs(np.asarray(picture.convert("RGB")).astype(int) - 60).max() < 12

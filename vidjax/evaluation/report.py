@@ -4,10 +4,8 @@ One HTML file with everything inside. Published numbers stand beside ours only w
 the same (`vidjax.evaluation.published`).
 """
 
-import base64
 from collections.abc import Mapping, Sequence
 import dataclasses
-import io
 import math
 import re
 from typing import Any
@@ -17,12 +15,13 @@ import jinja2
 import numpy as np
 import PIL.Image
 
+from vidjax import render as renderer
 from vidjax import storage
 from vidjax.evaluation import named, published, table
 from vidjax.evaluation.protocol import Protocol
 
 _CURVE = (320, 120)  # width and height in pixels
-_HEIGHT = 112  # of a moving sample
+_HEIGHT, _QUALITY = 112, 70  # of a moving sample
 _STEP = re.compile(r"step_(\d+)")
 
 
@@ -43,22 +42,13 @@ def shown(title: str, video_THWC: np.ndarray, fps: float) -> Shown:
   """A clip, uint8, as a small moving picture."""
   height = min(_HEIGHT, video_THWC.shape[1])
   width = max(1, round(video_THWC.shape[2] * height / video_THWC.shape[1]))
-  first, *rest = (
-    PIL.Image.fromarray(frame).resize((width, height), PIL.Image.Resampling.BILINEAR)
-    for frame in video_THWC
+  resized_THWC = np.stack(
+    [
+      np.asarray(PIL.Image.fromarray(frame).resize((width, height), PIL.Image.Resampling.BILINEAR))
+      for frame in video_THWC
+    ]
   )
-  buffer = io.BytesIO()
-  first.save(
-    buffer,
-    "WEBP",
-    save_all=True,
-    append_images=rest,
-    duration=round(1000 / fps),
-    loop=0,
-    quality=70,
-  )
-  data = base64.b64encode(buffer.getvalue()).decode()
-  return Shown(title, f"data:image/webp;base64,{data}")
+  return Shown(title, renderer.moving_picture(resized_THWC, fps, _QUALITY))
 
 
 def render(
