@@ -32,12 +32,19 @@ class Sampling:
     sampler: a name in `vidjax.diffusion.samplers.SAMPLERS`.
     guidance: scale; None is the protocol's, and 1 where it has none.
     batch_size: clips at once.
+
+  Raises:
+    ValueError: `batch_size` is below 1.
   """
 
   steps: int = 25
   sampler: str = "euler"
   guidance: float | None = None
   batch_size: int = 8
+
+  def __post_init__(self) -> None:
+    if self.batch_size < 1:
+      raise ValueError(f"batch_size={self.batch_size}: at least 1 clip is made at once")
 
 
 class Generator:

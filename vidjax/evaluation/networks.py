@@ -156,10 +156,15 @@ def _of_pictures(
 
 
 def _by_shape(made: Sequence[sides.Made]) -> list[list[int]]:
+  """Clips that go through the networks together: of one shape, and at most `sides.BATCH`."""
   groups: dict[tuple[int, ...], list[int]] = {}
   for i, clip in enumerate(made):
     groups.setdefault(clip.frames_THWC.shape, []).append(i)
-  return list(groups.values())
+  return [
+    of[start : start + sides.BATCH]
+    for of in groups.values()
+    for start in range(0, len(of), sides.BATCH)
+  ]
 
 
 def _sized(clips_BTHWC: np.ndarray, steps: tuple[SizeStep, ...]) -> np.ndarray:

@@ -11,7 +11,8 @@ from tiny_networks import EVERYTHING, FOLDERS, write_clips
 
 from vidjax import render
 from vidjax.errors import DataError
-from vidjax.evaluation import feature_files, networks, run, store
+from vidjax.evaluation import feature_files, generate, networks, run, sides, store
+from vidjax.evaluation.protocol import SizeStep
 from vidjax.metrics import frechet
 
 pytestmark = pytest.mark.usefixtures("tiny_networks")
@@ -239,6 +240,34 @@ def test_bad_input(folders, spoil, error, message):
   protocol = spoil(folders) or FOLDERS
   with pytest.raises(error, match=message):
     run.run(job_of(folders, protocol=protocol))
+
+
+def test_clips_may_come_in_batches_of_any_size_and_shape():
+  """As a model makes them: more at once than go through the networks together."""
+  protocol = dataclasses.replace(
+    FOLDERS,
+    fake=dataclasses.replace(
+      FOLDERS.fake, size=(SizeStep("resize", 6, 6, "bilinear", True, True),)
+    ),
+  )
+  rng = np.random.default_rng(0)
+  made = [
+    sides.Made(f"{i}", rng.integers(0, 256, (4, 8 + i % 2, 12, 3), np.uint8), 4.0)
+    for i in range(2 * sides.BATCH + 5)
+  ]
+  for of in (FOLDERS, protocol):
+    extract = networks.Extractor(networks.load(of, networks.RANDOM), "fake")
+    together = extract(made)
+    assert together.keys() >= {"tiny/clips:means", "video:static"}
+    for i in (0, 9, 20):
+      alone = extract(made[i : i + 1])
+      for name, values in together.items():
+        np.testing.assert_allclose(values[i], alone[name][0], rtol=1e-6)
+
+
+def test_a_batch_has_a_clip():
+  with pytest.raises(ValueError, match=r"batch_size=0: at least 1 clip"):
+    generate.Sampling(batch_size=0)
 
 
 def test_features_that_are_not_finite_name_the_clip(folders, monkeypatch):
