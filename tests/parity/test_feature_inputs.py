@@ -1,5 +1,6 @@
 """The input chain of each feature network against the library that its source resizes with."""
 
+import dataclasses
 import functools
 
 import jax
@@ -12,6 +13,8 @@ import torch.nn.functional as F
 from tests.parity.compare import MODEL
 from vidjax.backbones import extraction, preprocess, registry, resampling
 from vidjax.encoders import frozen
+from vidjax.evaluation import sizes
+from vidjax.evaluation.named import PROTOCOLS
 
 BYTE = 1 / 255  # what is allowed, of values in [0, 255]: the 255th part of what bytes tell apart
 # PyTorch's antialiasing has its weights in float32 and PIL's in float64, which ours are.
@@ -94,7 +97,9 @@ def test_short_side(record, size):
 def test_svd(record):
   x = video(record, (320, 576))
   theirs = F.interpolate(there(x), (240, 432), mode="bilinear", antialias=True)
-  close(run(preprocess.svd_frames, x), back(theirs[..., 56:376], x), ANTIALIASED)
+  steps = [dataclasses.replace(s, rounded=False) for s in PROTOCOLS["svd-ucf101"].fake.size]
+  chain = functools.partial(sizes.apply, steps=steps)
+  close(run(chain, x), back(theirs[..., 56:376], x), ANTIALIASED)
 
 
 @SIZES

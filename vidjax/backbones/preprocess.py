@@ -17,7 +17,6 @@ from PIL import Image
 from vidjax.backbones import c3d, i3d, inception, videomae
 from vidjax.backbones.resampling import (
   antialiased_cubic,
-  antialiased_linear,
   corners,
   half_pixel,
   legacy,
@@ -59,17 +58,6 @@ def i3d_short_side(x_BTHWC: jax.Array) -> jax.Array:
   )
   x_BTHWC = centre_crop(resize(x_BTHWC, size, half_pixel), (i3d.SIZE, i3d.SIZE))
   return 2 * x_BTHWC / 255 - 1
-
-
-def svd_frames(
-  x_BTHWC: jax.Array, scaled: tuple[int, int] = (240, 432), cropped: tuple[int, int] = (240, 320)
-) -> jax.Array:
-  """Resized to `scaled` by antialiased bilinear, the middle `cropped` cut out; stays in [0, 255].
-
-  What Stable Video Diffusion (arXiv 2311.15127, appendix E.4) does with its 320 x 576 samples
-  before I3D.
-  """
-  return centre_crop(resize(x_BTHWC, scaled, antialiased_linear), cropped)
 
 
 def bicubic(x_BTHWC: jax.Array, size: tuple[int, int]) -> jax.Array:
