@@ -19,7 +19,7 @@ from vidjax import config as configs
 from vidjax import denoising, flops
 from vidjax.diffusion import noise
 
-STAGES = ("image", "video_lowres", "video_highres", "image_to_video")
+STAGES = ("image", "video_lowres", "video_highres", "image_to_video", "image_to_video:highres")
 TRAINED = ("", "up_blocks")  # all, or what has this in its name
 _ROOT = pathlib.Path(__file__).parents[1]
 
@@ -30,8 +30,10 @@ def of(*shape: int, dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
 
 def count(stage: str, trained: str) -> tuple[int, int]:
   """FLOPs of the model and of the program: encoders, condition, UNet and gradient."""
+  name, _, phase = stage.partition(":")
+  variants = ",".join(filter(None, (phase, "tiny")))
   config = configs.load(
-    f"{_ROOT}/configs/svd/{stage}.py:tiny", ["data.path=none", "encoders.vae=random:tiny"]
+    f"{_ROOT}/configs/svd/{name}.py:{variants}", ["data.path=none", "encoders.vae=random:tiny"]
   )
   task = denoising.make_task(config)
   size = config.batch_size, config.data.num_frames, config.data.height, config.data.width

@@ -37,27 +37,32 @@ def stages(run: str, videos: str) -> list[Stage]:
   vae = f"--config.encoders.vae={run}/autoencoder/export"
 
   def train(config: str, name: str, *overrides: str) -> list[str]:
-    return ["train", f"--config={config}:tiny", f"--workdir={run}/{name}", data, *overrides]
+    return ["train", f"--config={config}", f"--workdir={run}/{name}", data, *overrides]
 
   return [
     Stage(
       "curate: find shots, score them, write shards",
       ["curate", f"--videos={videos}", f"--out={run}/clips", "--config=configs/data/demo.py"],
     ),
-    Stage("train an autoencoder", train("configs/autoencoder/kl.py", "autoencoder")),
+    Stage("train an autoencoder", train("configs/autoencoder/kl.py:tiny", "autoencoder")),
     Stage(
       "export the autoencoder",
       ["export", f"--model={run}/autoencoder", f"--out={run}/autoencoder/export"],
     ),
-    Stage("stage I: images", train("configs/svd/image.py", "image", vae)),
+    Stage("stage I: images", train("configs/svd/image.py:tiny", "image", vae)),
     Stage(
       "stage II: low-resolution video, starting from stage I",
-      train("configs/svd/video_lowres.py", "video_lowres", vae, f"--config.init_from={run}/image"),
+      train(
+        "configs/svd/video_lowres.py:tiny",
+        "video_lowres",
+        vae,
+        f"--config.init_from={run}/image",
+      ),
     ),
     Stage(
       "stage III: high-resolution image-to-video, starting from stage II",
       train(
-        "configs/svd/video_highres.py",
+        "configs/svd/image_to_video.py:highres,tiny",
         "video_highres",
         vae,
         f"--config.init_from={run}/video_lowres",

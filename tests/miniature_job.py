@@ -64,7 +64,7 @@ def run_job(videos: pathlib.Path, root: str, env: Mapping[str, str] | None = Non
   def train(config: str, name: str, samples: int, *flags: str) -> None:
     workdir = f"--workdir={root}/{name}"
     total = f"--config.total_samples={samples}"
-    run_vidjax("train", f"--config={config}:tiny", workdir, data, total, *SMALL, *flags, env=env)
+    run_vidjax("train", f"--config={config}", workdir, data, total, *SMALL, *flags, env=env)
 
   run_vidjax(
     "curate",
@@ -74,11 +74,11 @@ def run_job(videos: pathlib.Path, root: str, env: Mapping[str, str] | None = Non
     "--config.encode.short_side=48",
     env=env,
   )
-  train("configs/autoencoder/kl.py", "autoencoder", 16, "--config.batch_size=4", *PICTURES)
+  train("configs/autoencoder/kl.py:tiny", "autoencoder", 16, "--config.batch_size=4", *PICTURES)
   run_vidjax("export", f"--model={root}/autoencoder", f"--out={root}/autoencoder/export", env=env)
-  train("configs/svd/image.py", "image", 16, "--config.batch_size=4", *IMAGE, vae)
+  train("configs/svd/image.py:tiny", "image", 16, "--config.batch_size=4", *IMAGE, vae)
   train(
-    "configs/svd/video_lowres.py",
+    "configs/svd/video_lowres.py:tiny",
     "video_lowres",
     8,
     "--config.batch_size=2",
@@ -87,7 +87,7 @@ def run_job(videos: pathlib.Path, root: str, env: Mapping[str, str] | None = Non
     f"--config.init_from={root}/image",
   )
   train(
-    "configs/svd/video_highres.py",
+    "configs/svd/image_to_video.py:highres,tiny",
     "video_highres",
     8,
     "--config.batch_size=2",

@@ -12,7 +12,7 @@ Variants:  highres  576x1024, more noise (P_mean 1.0).
            xt     25 frames (SVD-XT).
            paper  nothing of ours: 14 frames, 320x576, 50k steps, batch 768, lr 3e-5,
                   P_mean 0.7, P_std 1.6.
-           tiny   the same stage on two CPU cores: 32x48, a small UNet.
+           tiny   the same stage on two CPU cores: 32x48, after highres 64x96, a small UNet.
 """
 
 from ml_collections import ConfigDict
@@ -58,14 +58,17 @@ def get_config(variant: str = "") -> ConfigDict:
       case "paper":
         config.data.num_frames = 14
       case "tiny":
-        config.batch_size, config.total_samples = 4, 4 * 120
+        large = config.data.height == 576
+        config.batch_size = 2 if large else 4
+        config.total_samples = config.batch_size * (400 if large else 120)
         config.log_every_steps = 5
-        config.checkpoint.every_steps = 40
-        config.data.update({"height": 32, "width": 48, "num_workers": 0})
+        config.checkpoint.every_steps = 100 if large else 40
+        config.data.update({"height": 64, "width": 96} if large else {"height": 32, "width": 48})
+        config.data.num_workers = 0
         config.encoders.update({"image": "random:tiny", "dtype": "float32"})
         config.model.update({"preset": "tiny", "dtype": "float32"})
         config.model.overrides.remat = ("none",)
-        config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 40})
+        config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 20})
         config.optimizer.ema_decays = (0.98,)
       case _:
         raise ValueError(f"unknown variant {name!r}: choose from highres, xt, paper, tiny")

@@ -23,7 +23,7 @@ RUN_BY = {
   "vidjax train --config=configs/svd/video_lowres.py:tiny --workdir=LOWRES"
   " --config.data.path=CLIPS/shards --config.encoders.vae=VAE"
   " --config.init_from=IMAGE": f"{_JOB}::test_documented_commands_run",
-  "vidjax train --config=configs/svd/video_highres.py:tiny --workdir=HIGHRES"
+  "vidjax train --config=configs/svd/image_to_video.py:highres,tiny --workdir=HIGHRES"
   " --config.data.path=CLIPS/shards --config.encoders.vae=VAE"
   " --config.init_from=LOWRES": f"{_JOB}::test_documented_commands_run",
   "vidjax cache_latents --config=configs/svd/video_lowres.py:tiny --out=LATENTS"

@@ -36,7 +36,7 @@ def test_unknown_variant_is_named(path):
 
 
 def test_variants_apply_left_to_right():
-  path = next(p for p in TRAINING if p.stem == "video_highres")
+  path = next(p for p in TRAINING if p.stem == "image_to_video")
   assert configs.load(f"{path}:paper", [PATH]).data.num_frames == 14
   assert configs.load(f"{path}:paper,xt", [PATH]).data.num_frames == 25
   assert configs.load(f"{path}", [PATH]).data.num_frames == 16
@@ -55,7 +55,7 @@ PAPER = {
   "image_to_video:highres,xt": (25, 50_000, 768, 3e-5, (1.0, 1.6), 576, 1024),
   "interpolation": (5, 10_000, 256, 1e-4, (1.0, 1.2), 576, 1024),
   "multi_view": (21, 12_000, 16, 1e-5, (1.0, 1.6), 576, 576),
-  "video_highres": (14, 50_000, 768, 3e-5, (1.0, 1.6), 576, 1024),
+  "video_highres": (14, 50_000, 768, 3e-5, (0.5, 1.4), 576, 1024),
 }
 
 
@@ -108,6 +108,7 @@ def test_modes_of_a_fixed_length_have_it_by_default(mode, frames):
     ("{'data': {'flip': 1}}", "'data.flip' must be bool, got 1"),
     ("{'data': 'x'}", "'data' has keys below it"),
     ("{'total_samples': 0}", "'total_samples' must be positive"),
+    ("{'total_samples': 4, 'rows_per_device': -1}", "'rows_per_device' must not be negative"),
     ("{'total_samples': 4, 'data': {'path': ''}}", "data.path is empty"),
     ("{'task': 'difusion'}", "'task' must be one of diffusion, autoencoder"),
   ],

@@ -143,7 +143,7 @@ def test_svd_has_the_flops_that_are_known_of_it(size, teraflops):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("trained", flops_of_stages.TRAINED)
-@pytest.mark.parametrize("stage", ["video_lowres", "video_highres"])
+@pytest.mark.parametrize("stage", ["video_lowres", "image_to_video:highres"])
 def test_a_training_step_has_the_flops_of_its_compiled_program(stage, trained):
   """Encoders, condition, UNet and gradient of SVD's stages in CPU size."""
   model, program = flops_of_stages.count(stage, trained)
