@@ -205,6 +205,7 @@ class TrainConfig:
   total_samples: int = 0  # clips (or images) seen when training ends
   batch_size: int = 1  # global
   accumulation_steps: int = 1  # parts of the batch that go through the network one by one
+  rows_per_device: int = 0  # most rows that a device takes at once: more parts, if need be; 0: any
   log_every_steps: int = 100
   sample_every_steps: int = 0  # 0: never
   init_from: str = ""  # any directory that `--model` takes; EMA weights, no optimizer state
@@ -228,6 +229,8 @@ class TrainConfig:
     _check_choice("conditioning.mode", self.conditioning.mode, tuple(MODES))
     for key in ("total_samples", "batch_size", "accumulation_steps", "log_every_steps"):
       _check_positive(key, getattr(self, key))
+    if self.rows_per_device < 0:
+      raise ValueError("config key 'rows_per_device' must not be negative; 0: any number")
     for key in ("num_frames", "fps", "height", "width"):
       _check_positive(f"data.{key}", getattr(self.data, key))
     mode = self.conditioning.mode

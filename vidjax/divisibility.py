@@ -1,10 +1,11 @@
-"""Whether a training config fits a mesh: asked before anything is compiled, without a device.
+"""How a training config fits a mesh: asked before anything is compiled, without a device.
 
 A size that cannot be is an error (`check`). What is merely not divided, because its number does not
 divide, is computed by every device of an axis, and is worth knowing (`computed_whole`).
 """
 
 from collections.abc import Iterator, Mapping
+import dataclasses
 import math
 
 from vidjax import denoising
@@ -26,6 +27,33 @@ def check(config: TrainConfig, mesh: Mapping[str, int]) -> None:
   """
   if found := list(_problems(config, mesh)):
     raise ValueError("\n".join(found))
+
+
+def in_parts(config: TrainConfig, mesh: Mapping[str, int]) -> TrainConfig:
+  """The config with its batch in so many parts that no device takes more than `rows_per_device`.
+
+  The same config then trains on few devices and on many: what differs is the order of sums.
+
+  Args:
+    config: one that `check` lets pass.
+    mesh: size of each axis. Devices along `context` and `tensor` share their rows.
+
+  Returns:
+    The config, `accumulation_steps` being the fewest parts that will do, a multiple of what they
+    were; `rows_per_device` is 0.
+  """
+  shards = mesh["replica"] * mesh["fsdp"]
+  rows, pictures = config.batch_size // shards, config.data.images.rows // shards
+  most = config.rows_per_device or rows
+  parts = config.accumulation_steps
+  while rows > most * parts or rows % parts or pictures % parts:
+    parts += config.accumulation_steps
+    if parts > rows:  # only pictures that do not divide lead here
+      raise ValueError(
+        f"rows_per_device={most}: no number of parts divides both the {rows} rows and the"
+        f" {pictures} pictures of a device: change batch_size or data.images.rows"
+      )
+  return dataclasses.replace(config, accumulation_steps=parts, rows_per_device=0)
 
 
 def _problems(config: TrainConfig, mesh: Mapping[str, int]) -> Iterator[str]:

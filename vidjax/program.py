@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from vidjax import autoencoding, denoising, flops, latent_sets, lazy
+from vidjax import autoencoding, denoising, divisibility, flops, latent_sets, lazy
 from vidjax import config as configs
 from vidjax import state as states
 from vidjax import step as steps
@@ -34,7 +34,7 @@ class Program:
   """A training step and the shapes and layouts of what goes through it.
 
   Attributes:
-    config: of the run.
+    config: of the run, its batch in as many parts as the mesh needs (`divisibility.in_parts`).
     mesh: where it runs.
     task: what is trained.
     trained: names of the parameters that get gradients.
@@ -210,6 +210,7 @@ def make(config: configs.TrainConfig, mesh: jax.sharding.Mesh, *, weights: bool 
   Raises:
     ValueError: the config does not describe a model, or not one that the mesh can hold.
   """
+  config = divisibility.in_parts(config, mesh.shape)
   if config.task == "autoencoder":
     task = autoencoding.make_task(config)
   elif weights:

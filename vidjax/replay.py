@@ -6,7 +6,7 @@
 
 A step is a function of the state before it, the seed and the samples, so it can be computed again,
 by one process on any number of devices: from the checkpoint that the bundle names, over the steps
-in between, and twice. `--config.mesh...` and `--config.accumulation_steps` fit it to the devices.
+in between, and twice. `--config.mesh...` and `--config.rows_per_device` fit it to the devices.
 
   hardware  The step does not come out twice alike, or not as it did in training.
   data      It does, and single samples are at fault: a batch of them alone fails, one of the others

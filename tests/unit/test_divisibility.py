@@ -61,6 +61,37 @@ def test_what_does_not_divide_is_named(config, sizes, message):
     divisibility.check(config, on(*sizes))
 
 
+@pytest.mark.parametrize(
+  ("most", "given", "pictures", "sizes", "parts"),
+  [
+    (0, 1, 0, (1, 1, 1, 1), 1),
+    (0, 4, 0, (1, 1, 1, 1), 4),
+    (16, 1, 0, (1, 1, 1, 1), 1),
+    (5, 1, 0, (1, 1, 1, 1), 4),  # 3.2 rows would do, but do not divide
+    (1, 1, 0, (2, 4, 1, 1), 2),
+    (1, 1, 0, (2, 4, 2, 2), 2),  # devices that share rows count as one
+    (8, 1, 0, (2, 4, 1, 1), 1),  # as many devices take less
+    (6, 2, 0, (1, 1, 1, 1), 4),  # a multiple of what was given
+    (6, 1, 4, (1, 1, 1, 1), 4),
+  ],
+)
+def test_a_device_takes_no_more_rows_than_it_may(most, given, pictures, sizes, parts):
+  images = ImagesConfig(rows=pictures)
+  config = dataclasses.replace(
+    with_data(images=images), rows_per_device=most, accumulation_steps=given
+  )
+  found = divisibility.in_parts(config, on(*sizes))
+  assert found.accumulation_steps == parts
+  assert found.rows_per_device == 0
+  assert dataclasses.replace(found, accumulation_steps=given, rows_per_device=most) == config
+
+
+def test_pictures_that_no_parts_divide_are_named():
+  config = dataclasses.replace(with_data(images=ImagesConfig(rows=3)), rows_per_device=4)
+  with pytest.raises(ValueError, match=r"divides both the 16 rows and the 3 pictures"):
+    divisibility.in_parts(config, on(1, 1, 1, 1))
+
+
 def test_all_is_said_at_once():
   with pytest.raises(ValueError, match=r"(?s)batch_size=16.*\n.*num_frames=14.*\n.*32 groups"):
     divisibility.check(CONFIG, on(1, 3, 4, 3))

@@ -75,12 +75,13 @@ def search(config: configs.TrainConfig, estimator: Estimator) -> list[Candidate]
   """All candidates: those that fit first, by falling clips per second.
 
   Batches are powers of two per cell, up to the first that does not fit; meshes shard the state
-  over all devices of a slice, or over fewer with copies in `mesh.replica`.
+  over all devices of a slice, or over fewer with copies in `mesh.replica`. How many rows a device
+  takes at once is what is searched: `rows_per_device` sets no limit here.
   """
   mesh = planner.mesh_of(config, estimator.site)
   shards = sharding.batch_divisor(mesh) * config.accumulation_steps
   nearest = max(1, round(config.batch_size / shards)) * shards
-  config = dataclasses.replace(config, batch_size=nearest)
+  config = dataclasses.replace(config, batch_size=nearest, rows_per_device=0)
   measured = estimator.measure(config)
   found = []
   for mesh_config in _meshes(config, estimator.site):
@@ -117,7 +118,7 @@ def largest_batch(config: configs.TrainConfig, estimator: Estimator) -> int:
   """The largest batch, up to that of `config`, that fits by a quick estimate; 0 if none does."""
   program = planner.describe(config, estimator.site)
   measured = estimator.measure(config)
-  shards = sharding.batch_divisor(program.mesh) * config.accumulation_steps
+  shards = sharding.batch_divisor(program.mesh) * program.config.accumulation_steps
   rows = config.batch_size // shards
   fitting, too_many = 0, rows + 1
   while too_many - fitting > 1:
