@@ -94,9 +94,7 @@ class OptimizerConfig:
     _check_choice("optimizer.name", self.name, OPTIMIZERS)
     _check_choice("optimizer.schedule", self.schedule, SCHEDULES)
     _check_positive("optimizer.ema_every_steps", self.ema_every_steps)
-    for key in ("warmup_samples", "decay_samples", "clip_norm"):
-      if getattr(self, key) < 0:
-        raise ValueError(f"config key 'optimizer.{key}' must not be negative")
+    _check_not_negative(self, "optimizer", "warmup_samples", "decay_samples", "clip_norm")
     decays = self.ema_decays
     if len(set(decays)) < len(decays) or not all(0.0 < decay < 1.0 for decay in decays):
       raise ValueError(
@@ -127,9 +125,7 @@ class CheckpointConfig:
   def __post_init__(self) -> None:
     for key in ("every_steps", "keep"):
       _check_positive(f"checkpoint.{key}", getattr(self, key))
-    for key in ("milestone_every_steps", "local_every_steps"):
-      if getattr(self, key) < 0:
-        raise ValueError(f"config key 'checkpoint.{key}' must not be negative; 0: none")
+    _check_not_negative(self, "checkpoint", "milestone_every_steps", "local_every_steps")
     if self.milestone_every_steps % self.every_steps:
       raise ValueError(
         f"checkpoint.milestone_every_steps={self.milestone_every_steps} must be a multiple of"
@@ -156,9 +152,7 @@ class GuardConfig:
   max_rollbacks: int = 3  # to the same checkpoint; then the run gives up
 
   def __post_init__(self) -> None:
-    for key in ("spike_sigmas", "max_skips", "max_rollbacks"):
-      if getattr(self, key) < 0:
-        raise ValueError(f"config key 'guard.{key}' must not be negative")
+    _check_not_negative(self, "guard", "spike_sigmas", "max_skips", "max_rollbacks")
     _check_positive("guard.window", self.window)
 
 
@@ -175,9 +169,7 @@ class DeadlinesConfig:
   grace: float = 25.0  # from the first SIGTERM to the end, the state saved or not
 
   def __post_init__(self) -> None:
-    for field in dataclasses.fields(self):
-      if getattr(self, field.name) < 0:
-        raise ValueError(f"config key 'deadlines.{field.name}' must not be negative")
+    _check_not_negative(self, "deadlines", *(field.name for field in dataclasses.fields(self)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,8 +221,7 @@ class TrainConfig:
     _check_choice("conditioning.mode", self.conditioning.mode, tuple(MODES))
     for key in ("total_samples", "batch_size", "accumulation_steps", "log_every_steps"):
       _check_positive(key, getattr(self, key))
-    if self.rows_per_device < 0:
-      raise ValueError("config key 'rows_per_device' must not be negative; 0: any number")
+    _check_not_negative(self, "", "rows_per_device")
     for key in ("num_frames", "fps", "height", "width"):
       _check_positive(f"data.{key}", getattr(self.data, key))
     mode = self.conditioning.mode
@@ -401,3 +392,9 @@ def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
 def _check_positive(name: str, value: float) -> None:
   if value <= 0:
     raise ValueError(f"config key {name!r} must be positive, got {value!r}")
+
+
+def _check_not_negative(section: Any, name: str, *keys: str) -> None:
+  for key in keys:
+    if getattr(section, key) < 0:
+      raise ValueError(f"config key {'.'.join(filter(None, (name, key)))!r} must not be negative")
