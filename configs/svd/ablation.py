@@ -9,6 +9,8 @@ Command:   vidjax train --config=configs/svd/ablation.py:paper --workdir=gs://BU
 Hardware:  v5p:4x4x4 (64 chips) at batch 256. Expected hours and metric: not measured yet.
 Variants:  highres  the finetuning of E.2.3: 512x512, 50k steps, from a run of the bare config.
            paper  nothing of ours: 8 frames, 256x256, 40k steps, batch 256, lr 1e-4.
+           v5e, v5p, v6e  after the phase: how much of a batch such a chip takes at once, and what
+                  it stores.
            tiny   the same recipe on two CPU cores: 32x32, a small UNet.
 Sampling:  --sampler=ddim --steps=50 --min_guidance=12 --max_guidance=12, as there.
 """
@@ -53,6 +55,12 @@ def get_config(variant: str = "") -> ConfigDict:
         config.data.update({"height": 512, "width": 512})
       case "paper":
         config.data.num_frames = 8
+      case "v5e" | "v5p" | "v6e":  # 16, 95 and 32 GiB; :highres has four times the pixels
+        large = config.data.height == 512
+        config.rows_per_device = 1 if large else {"v5e": 1, "v5p": 4, "v6e": 2}[name]
+        config.mesh.context = 2 if large and name == "v5e" else 1
+        stored = "block" if large and name != "v5p" else "matmuls"
+        config.model.overrides.remat = (stored,)
       case "tiny":
         config.batch_size, config.total_samples = 2, 2 * 60
         config.log_every_steps = 5
@@ -65,5 +73,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 20})
         config.optimizer.ema_decays = (0.98,)
       case _:
-        raise ValueError(f"unknown variant {name!r}: choose from highres, paper, tiny")
+        raise ValueError(
+          f"unknown variant {name!r}: choose from highres, paper, v5e, v5p, v6e, tiny"
+        )
   return config

@@ -8,6 +8,7 @@ Phases:    :time_embedding first, from Stable Diffusion 2.1 (I-a): noise levels 
            and the time embedding alone learns to read them. Then the bare config from that (I-b).
 Variants:  time_embedding  512x512, 1k steps, all but the time embedding frozen.
            paper  nothing of ours: 256x384, 30k steps; the batch size is not given in the paper.
+           v5e, v5p, v6e  after the phase: how much of a batch such a chip takes at once.
            tiny   the same stage on two CPU cores: 32x48, a small UNet.
 """
 
@@ -29,10 +30,13 @@ def get_config(variant: str = "") -> ConfigDict:
       "data": {"num_frames": 1, "fps": 4.0, "height": 256, "width": 384, "num_workers": 8},
       "encoders": {"vae": "", "text": "", "dtype": "bfloat16"},
       "model": {"preset": "sd21", "overrides": {}},
+      # The share without text is ours: that of stage II.
       "conditioning": {"mode": "text_to_image", "dropout": 0.15},
       "diffusion": {"p_mean": -1.2, "p_std": 1.0},
       "optimizer": {
         "learning_rate": 1e-4,  # ours: the video stages' own; the paper gives none here
+        # Ours, too: warm-up, average (that of stage III), and from the defaults weight decay of
+        # 0.01 and gradients clipped to a norm of 1.
         "warmup_samples": 1000 * batch_size,
         "ema_decays": (0.9999,),
       },
@@ -49,6 +53,9 @@ def get_config(variant: str = "") -> ConfigDict:
         config.optimizer.ema_decays = (0.99,)  # ours: 0.9999 would remember the start at 1k steps
       case "paper":
         pass  # nothing of ours differs in this stage: single frames have no rate
+      case "v5e" | "v5p" | "v6e":
+        rows = {"v5e": 8, "v5p": 48, "v6e": 16}[name]
+        config.rows_per_device = rows // 4 if config.data.height == 512 else rows
       case "tiny":
         config.batch_size, config.total_samples = 16, 16 * 80
         config.log_every_steps = 5
@@ -60,5 +67,7 @@ def get_config(variant: str = "") -> ConfigDict:
         config.optimizer.update({"learning_rate": 1e-3, "warmup_samples": 160})
         config.optimizer.ema_decays = (0.98,)
       case _:
-        raise ValueError(f"unknown variant {name!r}: choose from time_embedding, paper, tiny")
+        raise ValueError(
+          f"unknown variant {name!r}: choose from time_embedding, paper, v5e, v5p, v6e, tiny"
+        )
   return config

@@ -4,7 +4,7 @@ Image-to-video on renderings of objects, and the elevation of the camera in the 
 The clips are whole orbits: as many frames as a window has, and at its frame rate.
 
 Command:   vidjax train --config=configs/svd/multi_view.py --workdir=gs://BUCKET/svd/multi_view \
-             --config.data.path=gs://BUCKET/orbits --config.init_from=gs://BUCKET/svd/highres \
+             --config.data.path=gs://BUCKET/orbits --config.init_from=gs://BUCKET/svd/svd_xt \
              --config.encoders.vae=sd21/vae --config.encoders.image=openclip_vit_h
 Hardware:  v5p:2x2x2 (8 chips) at batch 16. Expected hours and metric: not measured yet; in the
            paper about 16 h on 8 A100.
