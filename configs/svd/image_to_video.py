@@ -2,8 +2,8 @@
 
 The first frame enters as CLIP embedding and as noise-augmented latent on every frame.
 
-Command:   vidjax train --config=configs/svd/image_to_video.py --workdir=gs://BUCKET/svd/image_to_video \
-             --config.data.path=gs://BUCKET/clips_576/shards --config.init_from=gs://BUCKET/svd/base \
+Command:   vidjax train --config=configs/svd/image_to_video.py --workdir=gs://BUCKET/svd/i2v \
+             --config.data.path=gs://BUCKET/shards_576 --config.init_from=gs://BUCKET/svd/base \
              --config.encoders.vae=sd21/vae --config.encoders.image=openclip_vit_h
 Hardware:  v5p:4x8x8 (256 chips) at batch 768. Expected hours and metric: not measured yet.
 Phases:    the bare config from video_lowres:base, then :highres from it, which is SVD, and

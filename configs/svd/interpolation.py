@@ -4,7 +4,7 @@ Both frames enter as CLIP embeddings and as noise-augmented latents in place; on
 a learned picture takes the place of latents, and a mask says which is which.
 
 Command:   vidjax train --config=configs/svd/interpolation.py --workdir=gs://BUCKET/svd/between \
-             --config.data.path=gs://BUCKET/clips_576/shards --config.init_from=gs://BUCKET/svd/base \
+             --config.data.path=gs://BUCKET/shards_576 --config.init_from=gs://BUCKET/svd/base \
              --config.encoders.vae=sd21/vae --config.encoders.image=openclip_vit_h
 Hardware:  v5p:4x4x4 (64 chips) at batch 256. Expected hours and metric: not measured yet.
 Variants:  paper  5 frames (2 of them given), 576x1024, 10k steps, batch 256, lr 1e-4, P_mean 1.0,

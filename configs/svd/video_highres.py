@@ -1,7 +1,7 @@
 """SVD stage III, text to video: finetuning at high resolution (2311.15127, D.3).
 
-Command:   vidjax train --config=configs/svd/video_highres.py --workdir=gs://BUCKET/svd/text_to_video \
-             --config.data.path=gs://BUCKET/clips_576/shards --config.init_from=gs://BUCKET/svd/base \
+Command:   vidjax train --config=configs/svd/video_highres.py --workdir=gs://BUCKET/svd/t2v \
+             --config.data.path=gs://BUCKET/shards_576 --config.init_from=gs://BUCKET/svd/base \
              --config.encoders.vae=sd21/vae --config.encoders.text=sd21/text_encoder
 Hardware:  v5p:4x8x8 (256 chips) at batch 768. Expected hours and metric: not measured yet.
 Phases:    one, from video_lowres:base. Image to video is another finetuning of the same base
