@@ -106,6 +106,11 @@ def _found(lines: Iterator[Line]) -> list[Line]:
 
 
 def _config(job: jobs.Job, place: str, config: TrainConfig) -> Iterator[Line]:
+  if place in _OWN_DISK and job.config.startswith("/"):
+    raise ValueError(
+      f"config {job.config} is a file of this machine, and the image has its own: name it by its"
+      " path in the image, as configs/svd/image.py, or put it into a bucket"
+    )
   yield Line("ok", f"config {job.config} builds: {config.total_steps} steps of {config.batch_size}")
 
 
@@ -134,11 +139,12 @@ def _shared(job: jobs.Job, place: str, config: TrainConfig) -> Iterator[Line]:
     **{f"data ({member.kind})": member.path for member in config.data.members},
     **{f"encoders.{kind}": getattr(config.encoders, kind) for kind in ("vae", "text", "image")},
   }
-  of_image = {"encoders.vae", "encoders.text", "encoders.image"}  # may come with it
   for key, path in paths.items():
     if not path or not storage.is_local(path) or path.startswith("random:"):
       continue
-    if place in _OWN_DISK and key not in of_image:
+    if place in _OWN_DISK and key.startswith("encoders."):
+      yield Line("note", f"{key}={path} is not in a bucket: the image has to have it")
+    elif place in _OWN_DISK:
       yield Line(
         "refused",
         f"{key}={path} is on the disk of a container, which goes with it: use a bucket (gs://...)",
@@ -151,7 +157,6 @@ def _shared(job: jobs.Job, place: str, config: TrainConfig) -> Iterator[Line]:
       )
     elif place == "slurm" and key == "workdir" and not path.startswith("/"):
       yield Line("note", f"workdir={path} is relative to the folder that the job runs in")
-  yield Line("ok", f"workdir {job.workdir}")
 
 
 def _starts_from(job: jobs.Job, place: str, config: TrainConfig) -> Iterator[Line]:

@@ -20,6 +20,8 @@ import shutil
 import subprocess
 import sys
 
+import jax
+
 from launch import job as jobs
 from launch import places, preflight
 from launch.training import Training, shown
@@ -129,6 +131,7 @@ def main(arguments: Sequence[str]) -> int:
   parser.add_argument(
     "--preflight", default=preflight.FULL, choices=preflight.MODES_OF_CHECKING, help="(full)"
   )
+  jax.config.update("jax_platforms", "cpu")  # shapes are asked for, and no accelerator is taken
   overrides = [a.removeprefix(_OVERRIDE) for a in arguments if a.startswith(_OVERRIDE)]
   given = parser.parse_args([a for a in arguments if not a.startswith(_OVERRIDE)])
   return errors.run_main(

@@ -36,6 +36,7 @@ def test_what_is_right(tmp_path):
     ("gke", TPU, ("vidjax:1.0", "vidjax"), "has no tag"),
     ("gke", TPU, ("vidjax:1.0", "vidjax:latest"), "has the tag latest"),
     ("tpu_vm", TPU, ("gs://bucket/run", "/data/run"), "workdir=/data/run is on the disk of a"),
+    ("gke", TPU, ('name = "run"', 'name = "run"\ncompile_cache = "/c"'), "compile_cache=/c is on"),
     ("gke", TPU, ("random:tiny", ""), "encoders.vae not given, which text_to_video needs"),
     ("gke", TPU, ("batch_size = 16", "batch_size = 24"), "batch_size=24 does not divide over"),
     ("gke", TPU, ("[overrides]", "slices = 2\n[overrides]"), "--config.mesh.replica=2"),
@@ -79,6 +80,14 @@ def test_a_stage_that_follows_another_is_given_it(tmp_path):
     tmp_path, (tmp_path / "job.toml").read_text(), ("name", 'init_from = "fresh"\nname')
   )
   assert report(fresh, "gke").refused == []
+
+
+def test_a_container_has_its_own_files(tmp_path, repo_root):
+  path = written(tmp_path, TPU, ("configs/svd", f"{repo_root}/configs/svd"))
+  (refused,) = report(path, "gke", "encoders.vae=weights/vae").refused
+  assert "name it by its path in the image" in refused
+  notes = [line.text for line in report(path, "gke", "encoders.vae=weights/vae").lines]
+  assert "encoders.vae=weights/vae is not in a bucket: the image has to have it" in notes
 
 
 def test_a_config_that_cannot_be_built(tmp_path):
