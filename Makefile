@@ -47,6 +47,8 @@ audit: ## Look up known vulnerabilities of all locked packages (needs the networ
 	$(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install -q pip-audit==2.10.1
 	$(VENV)-audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/base.lock
 	$(VENV)-audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/dev.lock
+	$(VENV)-audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/tpu.lock
+	$(VENV)-audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/cuda13.lock
 	echo torch==$(TORCH) | $(VENV)-audit/bin/pip-audit --strict --disable-pip --no-deps -r /dev/stdin
 
 clean: ## Remove the environment and the demo's results

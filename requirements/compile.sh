@@ -9,3 +9,7 @@ common=(pip compile --quiet --universal --python-version 3.11 --generate-hashes 
 # torch and what only torch brings stay out: `pip install torch==2.13.0` resolves those.
 "$uv" "${common[@]}" dev.in -o dev.lock --constraint base.lock \
   --override <(echo 'torch ; sys_platform == "never"')
+# What an image adds to base.lock (launch/docker).
+for extra in tpu cuda13; do
+  "$uv" "${common[@]}" "$extra.in" -o "$extra.lock" --constraint base.lock
+done

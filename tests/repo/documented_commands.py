@@ -2,6 +2,7 @@
 
 _JOB = "tests/e2e/test_job.py"
 _CLUSTERS = "tests/unit/launch/test_beam.py::test_the_documented_commands_show_others"
+_LAUNCHES = "tests/unit/launch/test_start.py::test_the_documented_commands"
 _PORTABLE = "tests/e2e/test_curate_stages.py::test_the_portable_runner_gives_the_same"
 _EVALUATION = "tests/e2e/test_evaluate.py::test_documented_commands"
 _CURATION = "tests/e2e/test_curation_guide.py::test_documented_commands"
@@ -67,6 +68,14 @@ RUN_BY = {
   " --config=configs/svd/image.py:tiny": (
     "tests/e2e/test_goodput.py::test_the_documented_commands"
   ),
+  "python -m launch.start launch/jobs/video_lowres_v5p.toml --on=gke --dry_run": _LAUNCHES,
+  "python -m launch.start launch/jobs/video_lowres_v5p.toml --on=tpu_vm --dry_run": _LAUNCHES,
+  "python -m launch.start launch/jobs/video_lowres_v6e_multislice.toml --on=xpk --dry_run": (
+    _LAUNCHES
+  ),
+  "python -m launch.start launch/jobs/image_h100.toml --on=slurm --dry_run"
+  " --config.batch_size=768": _LAUNCHES,
+  "python -m launch.start launch/jobs/tiny_local.toml --on=local --dry_run": _LAUNCHES,
   "vidjax replay --workdir=WORKDIR": "tests/faults/test_replay.py::test_command",
   "vidjax goodput --workdir=RUN": "tests/e2e/test_goodput.py::test_the_documented_commands",
   "vidjax plan --config=configs/svd/video_lowres.py:tiny --topology=v5e:2x2"

@@ -144,7 +144,8 @@ def commands(text: str) -> list[str]:
 
 
 def documents() -> list[pathlib.Path]:
-  return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+  guides = sorted((ROOT / "docs").glob("*.md"))
+  return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "launch" / "README.md", *guides]
 
 
 def test_every_documented_command_is_run_by_a_test():
