@@ -217,12 +217,24 @@ def load(path: str, more: Sequence[str] = ()) -> Job:
   except ValueError as error:
     raise UserError(f"{path} is not TOML: {error}") from error
   try:
-    values["overrides"] = dict(_flat(values.get("overrides", {}))) | dict(map(_pair, more))
-    job = configs.from_dict(Job, values)
+    return from_values(values, more)
+  except ValueError as error:
+    raise UserError(f"{path}: {error}") from error
+
+
+def from_values(values: Mapping[str, Any], more: Sequence[str] = ()) -> Job:
+  """A description of nested values, as TOML has them; `more` as for `load`.
+
+  Raises:
+    ValueError: a key or value is not right; the message names the key.
+  """
+  overrides = dict(_flat(values.get("overrides", {}))) | dict(map(_pair, more))
+  try:
+    job = configs.from_dict(Job, {**values, "overrides": overrides})
     redaction.refuse(configs.to_dict(job))
     _check(job)
   except ValueError as error:
-    raise UserError(f"{path}: {_key_of_ours(str(error))}") from error
+    raise ValueError(_key_of_ours(str(error))) from error
   return job
 
 

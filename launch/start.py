@@ -15,6 +15,7 @@ description or config, refused by the preflight, or a program is not installed; 
 
 import argparse
 from collections.abc import Sequence
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -33,20 +34,13 @@ _OVERRIDE = "--config."
 
 
 def start(
-  path: str,
-  place: str,
-  *,
-  overrides: Sequence[str] = (),
-  out: str = "",
-  dry_run: bool = False,
-  how: str = preflight.FULL,
+  job: jobs.Job, place: str, *, out: str = "", dry_run: bool = False, how: str = preflight.FULL
 ) -> int:
   """Checks, renders and starts a run; says how it is watched, stopped and gone on with.
 
   Args:
-    path: of the description.
+    job: the run.
     place: key of `places.RENDER`.
-    overrides: `a.b=value` each.
     out: folder for the files that commands read.
     dry_run: shows all, starts nothing.
     how: of the preflight, see there.
@@ -55,9 +49,14 @@ def start(
     The exit code. A local run does not return: it takes the place of this process.
 
   Raises:
-    UserError: the description is not right, the preflight refuses, or a program is missing.
+    UserError: the config is not right, the preflight refuses, or a program is missing.
   """
-  job = jobs.load(path, overrides)
+  launch = prepare(job, place, out=out, dry_run=dry_run, how=how)
+  return 0 if dry_run else _run(launch)
+
+
+def prepare(job: jobs.Job, place: str, *, out: str, dry_run: bool, how: str) -> places.Launch:
+  """What `start` does before it starts anything."""
   config = preflight.load_config(job)
   folder = storage.Path(out or f"runs/launch/{job.name}")
   launch = places.RENDER[place](Training(job, config), os.fspath(folder))
@@ -79,7 +78,7 @@ def start(
     _say_how(launch)
   if report.refused:
     raise UserError(f"the preflight refuses: {'; '.join(report.refused)}")
-  return 0 if dry_run else _run(launch)
+  return launch
 
 
 def _run(launch: places.Launch) -> int:
@@ -115,33 +114,61 @@ def _say_how(launch: places.Launch) -> None:
       console.line(f"{what:<10} {text}")
 
 
-def main(arguments: Sequence[str]) -> int:
-  """Parses the command line and starts the run; returns the exit code."""
+@dataclasses.dataclass(frozen=True)
+class Arguments:
+  """The command line, that of a chain included.
+
+  Attributes:
+    file: of the description.
+    place: where it runs.
+    overrides: of the config.
+    out: folder for the files.
+    dry_run: nothing is started.
+    how: of the preflight.
+  """
+
+  file: str
+  place: str
+  overrides: tuple[str, ...]
+  out: str
+  dry_run: bool
+  how: str
+
+
+def parse(arguments: Sequence[str], prog: str, file: str, text: str) -> Arguments:
+  """Parses a command line; ends the process with exit code 2 where it is not right."""
   parser = argparse.ArgumentParser(
-    prog="python -m launch.start",
-    usage="%(prog)s JOB.toml --on=PLACE [--dry_run] [--config.KEY=VALUE ...] [--out=DIR]",
-    description=__doc__,
+    prog=f"python -m {prog}",
+    usage=f"%(prog)s {file} --on=PLACE [--dry_run] [--config.KEY=VALUE ...] [--out=DIR]",
+    description=text,
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,
   )
-  parser.add_argument("job", metavar="JOB.toml", help="description of the run")
+  parser.add_argument("file", metavar=file, help="description")
   parser.add_argument("--on", required=True, choices=tuple(places.RENDER), help="the place")
   parser.add_argument("--dry_run", action="store_true", help="show all, start nothing")
   parser.add_argument("--out", default="", help="folder for the files (runs/launch/NAME)")
   parser.add_argument(
     "--preflight", default=preflight.FULL, choices=preflight.MODES_OF_CHECKING, help="(full)"
   )
-  jax.config.update("jax_platforms", "cpu")  # shapes are asked for, and no accelerator is taken
   overrides = [a.removeprefix(_OVERRIDE) for a in arguments if a.startswith(_OVERRIDE)]
   given = parser.parse_args([a for a in arguments if not a.startswith(_OVERRIDE)])
+  return Arguments(
+    given.file, given.on, tuple(overrides), given.out, given.dry_run, given.preflight
+  )
+
+
+def main(arguments: Sequence[str]) -> int:
+  """Parses the command line and starts the run; returns the exit code."""
+  given = parse(arguments, "launch.start", "JOB.toml", __doc__ or "")
+  jax.config.update("jax_platforms", "cpu")  # shapes are asked for, and no accelerator is taken
   return errors.run_main(
     lambda: start(
-      given.job,
-      given.on,
-      overrides=overrides,
+      jobs.load(given.file, given.overrides),
+      given.place,
       out=given.out,
       dry_run=given.dry_run,
-      how=given.preflight,
+      how=given.how,
     )
   )
 
