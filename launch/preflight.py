@@ -4,7 +4,7 @@ Every check has a line. `vidjax plan` says whether it fits TPUs; for GPUs, which
 the bytes that a device holds between steps are a lower bound.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import dataclasses
 import importlib.util
 import os
@@ -57,7 +57,13 @@ class Report:
     return [line.text for line in self.lines if line.verdict == "refused"]
 
 
-def check(job: jobs.Job, place: str, config: TrainConfig, how: str = FULL) -> Report:
+def check(
+  job: jobs.Job,
+  place: str,
+  config: TrainConfig,
+  how: str = FULL,
+  seen: Callable[[Line], None] | None = None,
+) -> Report:
   """Runs all checks, the plan last: it takes minutes, and no time if something else is wrong.
 
   Args:
@@ -65,21 +71,32 @@ def check(job: jobs.Job, place: str, config: TrainConfig, how: str = FULL) -> Re
     place: where it is to run.
     config: that the description results in, see `load_config`.
     how: `FULL`, or `NO_PLAN` where no planner is installed, or nobody wants to wait for it.
+    seen: called with each line as soon as it is there.
   """
   lines: list[Line] = []
-  for one in (_config, _image, _shared, _starts_from, _encoders, _mesh, _in_time):
-    lines += _found(one(job, place, config))
-  refused = any(line.verdict == "refused" for line in lines)
-  if job.gpu_nodes is not None and not refused:
-    lines += _found(_rests(job, config))
-  if job.tpus is not None:
-    if how == NO_PLAN:
-      lines.append(Line("note", "NOT PLANNED: nobody has looked whether it fits the TPUs' memory"))
-    elif refused:
-      lines.append(Line("note", "not planned yet: correct the above first"))
-    else:
-      lines += _found(_plan(job, config))
+  for line in _lines(job, place, config, how):
+    lines.append(line)
+    if seen is not None:
+      seen(line)
   return Report(tuple(lines))
+
+
+def _lines(job: jobs.Job, place: str, config: TrainConfig, how: str) -> Iterator[Line]:
+  refused = False
+  for one in (_config, _image, _shared, _starts_from, _encoders, _mesh, _in_time):
+    for line in _found(one(job, place, config)):
+      refused = refused or line.verdict == "refused"
+      yield line
+  if job.gpu_nodes is not None and not refused:
+    yield from _found(_rests(job, config))
+  if job.tpus is None:
+    return
+  if how == NO_PLAN:
+    yield Line("note", "NOT PLANNED: nobody has looked whether it fits the TPUs' memory")
+  elif refused:
+    yield Line("note", "not planned yet: correct the above first")
+  else:
+    yield from _found(_plan(job, config))
 
 
 def load_config(job: jobs.Job) -> TrainConfig:
@@ -94,15 +111,13 @@ def load_config(job: jobs.Job) -> TrainConfig:
     raise UserError(f"config {job.config}: {error}") from error
 
 
-def _found(lines: Iterator[Line]) -> list[Line]:
-  """Lines of a check, up to the one that ends it."""
-  found = []
+def _found(lines: Iterator[Line]) -> Iterator[Line]:
+  """Lines of a check, up to what ends it."""
   try:
-    for line in lines:
-      found.append(line)
+    yield from lines
   except ValueError as error:
-    found += [Line("refused", text) for text in str(error).splitlines()]
-  return found
+    for text in str(error).splitlines():
+      yield Line("refused", text)
 
 
 def _config(job: jobs.Job, place: str, config: TrainConfig) -> Iterator[Line]:
@@ -242,6 +257,7 @@ def _plan(job: jobs.Job, config: TrainConfig) -> Iterator[Line]:
       "the plan needs libtpu, which is not installed: pip install 'vidjax[tpu]', or go on without"
       f" with --preflight={NO_PLAN}"
     )
+  yield Line("note", "vidjax plan --quick: minutes the first time, then from its cache")
   code, table, said = run_plan(plan_command(job, config))
   if code:
     lines = [line for line in said.splitlines() if line.startswith("vidjax: ")]

@@ -60,9 +60,7 @@ def prepare(job: jobs.Job, place: str, *, out: str, dry_run: bool, how: str) -> 
   config = preflight.load_config(job)
   folder = storage.Path(out or f"runs/launch/{job.name}")
   launch = places.RENDER[place](Training(job, config), os.fspath(folder))
-  report = preflight.check(job, place, config, how)
-  for line in report.lines:
-    console.line(f"preflight  {line.verdict:<8} {line.text}")
+  report = preflight.check(job, place, config, how, _say)
   for note in launch.notes:
     console.line(f"note       {note}")
   if dry_run:
@@ -102,6 +100,10 @@ def _run(launch: places.Launch) -> int:
     os.execvp(last[0], last)
   _say_how(launch)
   return 0
+
+
+def _say(line: preflight.Line) -> None:
+  console.line(f"preflight  {line.verdict:<8} {line.text}")
 
 
 def _say_how(launch: places.Launch) -> None:
