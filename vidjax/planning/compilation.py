@@ -15,6 +15,7 @@ import importlib.metadata
 import json
 import os
 import re
+import tempfile
 import time
 from typing import Any
 
@@ -30,6 +31,7 @@ _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _LIMIT = re.compile(r"exceeds available HBM \(([\d.]+)([KMGT])\)")
 _NEEDED = re.compile(r"(?:Used|total memory required[^(]*\()\s*([\d.]+)([KMGT])")
 _OF_MEMORY = "RESOURCE_EXHAUSTED"
+_WRITTEN = ".after_codegen.txt"  # the last of the files that XLA writes of a program
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,9 +159,22 @@ def compile_lowered(lowered: Any, topology: Topology, cache: Cache) -> Compiled:
       code=stats.generated_code_size_in_bytes,
       peak=getattr(stats, "peak_memory_in_bytes", 0),
     )
-    result = Compiled(compiled.as_text(), memory, time.perf_counter() - began)
+    result = Compiled(_text(lowered, compiled), memory, time.perf_counter() - began)
   cache.put(key, result)
   return result
+
+
+def _text(lowered: Any, compiled: Any) -> str:
+  """The compiled program's HLO, with the compiler's cycle counts."""
+  try:
+    return compiled.as_text()
+  except jax.errors.JaxRuntimeError:
+    # Some asynchronous instructions that libtpu makes are wrong to jaxlib, which reads the program
+    # before it writes it. libtpu writes them itself, while it compiles.
+    with tempfile.TemporaryDirectory(prefix="vidjax-") as folder:
+      lowered.compile(compiler_options={"xla_dump_to": folder, "xla_dump_hlo_as_text": True})
+      (path,) = (path for path in storage.list_files(folder) if path.name.endswith(_WRITTEN))
+      return storage.read_text(path)
 
 
 def needed_bytes(error: str) -> int:

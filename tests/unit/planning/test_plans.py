@@ -6,6 +6,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +62,36 @@ def test_what_no_device_holds_is_refused_by_xla_itself(tmp_path):
   assert compiled.memory.total >= 4 * 2**40
   limit = compilation.memory_limit(compilation.devices_of(v5e), 0)
   assert 15 * 2**30 < limit < 16 * 2**30
+
+
+class _Unread:
+  """A lowered program that jaxlib cannot read once it is compiled."""
+
+  def __init__(self, lowered):
+    self.lowered = lowered
+    self.as_text = lowered.as_text
+
+  def compile(self, compiler_options=None):
+    compiled = self.lowered.compile(compiler_options=compiler_options)
+
+    def as_text():
+      raise jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure")
+
+    return types.SimpleNamespace(memory_analysis=compiled.memory_analysis, as_text=as_text)
+
+
+def test_a_program_that_jaxlib_does_not_read_is_priced_alike(tmp_path):
+  v5e = topology.parse("v5e:1x1")
+  mesh = jax.sharding.Mesh(compilation.devices_of(v5e), ("device",))
+  x = jax.ShapeDtypeStruct((512, 512), jnp.bfloat16, sharding=jax.NamedSharding(mesh, jax.P()))
+  lowered = jax.jit(lambda x: jax.nn.gelu(x @ x) @ x).lower(x)
+  read, unread = (
+    compilation.compile_lowered(one, v5e, compilation.Cache(tmp_path / name))
+    for one, name in ((lowered, "read"), (_Unread(lowered), "unread"))
+  )
+  assert unread.memory == read.memory
+  assert pricing.price(unread.hlo_text, v5e) == pricing.price(read.hlo_text, v5e)
+  assert pricing.price(read.hlo_text, v5e).matrix_flops == 2 * 2 * 512**3
 
 
 def test_every_training_config_has_a_topology(repo_root):
