@@ -15,7 +15,11 @@ setuptools.setup(
   license="Apache-2.0",
   python_requires=">=3.11",
   packages=setuptools.find_packages(include=["vidjax*", "data_pipelines*", "configs*", "launch*"]),
-  package_data={"data_pipelines": ["*.j2"], "vidjax.evaluation": ["*.j2"]},
+  package_data={
+    "data_pipelines": ["*.j2"],
+    "vidjax.evaluation": ["*.j2"],
+    "vidjax.reporting": ["*.j2", "*.css", "*.js"],
+  },
   install_requires=[
     "absl-py",
     "array_record",

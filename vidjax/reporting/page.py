@@ -1,6 +1,6 @@
 """The page: one HTML file that holds all it shows and asks nobody for anything."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import itertools
 import json
 from typing import Any
@@ -24,14 +24,15 @@ _PACKAGE = "vidjax.reporting"
 def render(run: Run, others: Sequence[Run] = ()) -> str:
   """The page of a run, with `others` beside it."""
   folder = epath.resource_path(_PACKAGE)
+  # Keys of files may be missing: they were written by other versions, or by hand.
   environment = jinja2.Environment(
-    autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    autoescape=True, undefined=jinja2.ChainableUndefined, trim_blocks=True, lstrip_blocks=True
   )
   environment.filters |= {
-    "figure": lambda value: charts.figure(value) if isinstance(value, (int, float)) else "–",
-    "duration": health.duration,
-    "moment": health.moment,
-    "size": _size,
+    "figure": _of_number(charts.figure),
+    "duration": _of_number(health.duration),
+    "moment": _of_number(health.moment),
+    "size": _of_number(_size),
     "tail": lambda items: list(items)[-_MAX_ROWS:],
   }
   verdict, made = health.judge(run), curves.of(run, others)
@@ -216,10 +217,13 @@ def _versions(run: Run) -> list[tuple[str, str]]:
   return rows
 
 
-def _size(count: Any) -> str:
+def _of_number(show: Callable[[float], str]) -> Callable[[Any], str]:
+  """A filter for what may be no number, or missing."""
+  return lambda value: show(value) if isinstance(value, (int, float)) else settings.ABSENT
+
+
+def _size(count: float) -> str:
   """Bytes for reading."""
-  if not isinstance(count, (int, float)):
-    return "–"
   for unit in ("B", "kB", "MB", "GB"):
     if count < 1000:
       return f"{count:.3g} {unit}"
