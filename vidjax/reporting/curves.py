@@ -68,6 +68,7 @@ class Series:
     last: newest value that is finite.
     rows: how many rows have the key.
     missing: in how many of them the value is not finite.
+    run: name of the other run that it is of; empty for that of the page.
   """
 
   key: str
@@ -78,6 +79,7 @@ class Series:
   last: float
   rows: int
   missing: int
+  run: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +109,8 @@ class Chart:
   def to_json(self) -> dict[str, Any]:
     """As the page holds it."""
     series = [
-      {"key": s.key, "name": s.name, "points": s.points, "smooth": s.smooth} for s in self.series
+      {"key": s.key, "name": s.name, "run": s.run, "points": s.points, "smooth": s.smooth}
+      for s in self.series
     ]
     return {"id": self.id, "title": self.title, "unit": self.unit, "series": series}
 
@@ -152,7 +155,8 @@ def _made(
     for number, (other, run) in enumerate(zip(beside, others, strict=True)):
       if there[0] in other:
         colour = f"c{1 + number % (_COLOURS - 1)} other"
-        series.append(_series(there[0], other[there[0]], run.name, colour, budget))
+        one = _series(there[0], other[there[0]], run.name, colour, budget)
+        series.append(dataclasses.replace(one, run=run.name))
   values = [(v, step) for key in there for step, v in columns[key] if v is not None]
   low, high = min(values), max(values)
   shown = [v for one in series for _, v in one.points if v is not None]
@@ -210,7 +214,7 @@ def thinned(
 
 def drawn(chart: Chart, run: Run, log: bool) -> Markup:
   """A chart as SVG, over steps and samples, with the beginning of each attempt."""
-  several = sum("other" not in one.colour for one in chart.series) > 1
+  several = sum(not one.run for one in chart.series) > 1
   lines = []
   for one in reversed(chart.series):
     raw = f"raw {one.colour}{' many' if several else ''}"

@@ -158,7 +158,7 @@ def _endings(run: Run, state: str, how: str) -> list[Finding]:
         Finding("warn", f"{len(broken)} of {count} earlier attempts ended badly ({causes})")
       )
   if run.hangs:
-    found.append(Finding("warn", f"{len(run.hangs)} reports of hangs"))
+    found.append(Finding("warn", f"{_many(len(run.hangs), 'report')} of hangs"))
   return found
 
 
@@ -201,7 +201,7 @@ def _steps(run: Run) -> list[Finding]:
     steps = recent[-1]["step"] - recent[0]["step"]
     lately = skipped - (recent[0].get("skipped_steps") or 0)
     level = "bad" if steps and lately > _SKIPPING * steps else "warn"
-    text = f"{skipped} steps were skipped ({causes})" + (
+    text = f"skipped: {_many(skipped, 'step')} ({causes})" + (
       f", {lately} of the last {steps}" if lately else ""
     )
     found.append(Finding(level, text))
@@ -228,14 +228,13 @@ def _upkeep(run: Run) -> list[Finding]:
     )
   lost = max([len(damaged), *(row.get("damaged_checkpoints") or 0 for row in run.rows[-1:])])
   if lost:
-    found.append(Finding("warn", f"{lost} checkpoints were damaged"))
+    found.append(Finding("warn", f"damaged: {_many(lost, 'checkpoint')}"))
   if run.rollbacks:
     left_out = sum(int(entry.get("samples", 0)) for entry in run.rollbacks)
-    found.append(
-      Finding("warn", f"it went back {len(run.rollbacks)} times and left out {left_out} samples")
-    )
+    went, lost = _many(len(run.rollbacks), "time"), _many(left_out, "sample")
+    found.append(Finding("warn", f"it went back {went} and left out {lost}"))
   if run.rejected:
-    found.append(Finding("warn", f"{len(run.rejected)} clips cannot be read"))
+    found.append(Finding("warn", f"not readable: {_many(len(run.rejected), 'clip')}"))
   if run.times and run.times.wall > _LONG_ENOUGH_S and run.times.goodput < _LITTLE_GOODPUT:
     rest = {name: s for name, s in run.times.seconds.items() if name != "steps"}
     worst = max(rest, key=lambda name: rest[name])
@@ -280,6 +279,11 @@ def _line(
       f"; and {len(findings) - 1} more" if findings[1:] else ""
     )
   return f"{state.capitalize()}: {'; '.join(parts)}. {health}."
+
+
+def _many(count: int, noun: str) -> str:
+  """Such as "1 clip" or "3 clips"."""
+  return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _usual(rows: Sequence[dict[str, Any]], key: str) -> float | None:

@@ -115,7 +115,7 @@ def test_skipped_steps(tmp_path, last, level):
   ]
   ((found, text),) = texts(with_rows(tmp_path, rows))
   assert found == level
-  assert text.startswith(f"{last // 2} steps were skipped ({last // 2} by loss spike)")
+  assert text.startswith(f"skipped: {last // 2} steps ({last // 2} by loss spike)")
 
 
 @pytest.mark.parametrize(("wait", "level"), [(0.05, "warn"), (0.25, "bad")])
@@ -142,10 +142,10 @@ def test_upkeep(tmp_path):
   storage.write_json(root / "skipped_samples.json", [gap])
   storage.write_text(root / "hang" / "attempt1_process0.txt", "steps took longer than 9 s")
   assert [text for _, text in texts(root)] == [
-    "1 reports of hangs",
-    "1 checkpoints were damaged",
-    "it went back 1 times and left out 12 samples",
-    "1 clips cannot be read",
+    "1 report of hangs",
+    "damaged: 1 checkpoint",
+    "it went back 1 time and left out 12 samples",
+    "not readable: 1 clip",
   ]
 
 
