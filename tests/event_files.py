@@ -2,13 +2,14 @@
 
 import pathlib
 import struct
+from typing import Any
 
 from tensorboardX.proto import event_pb2
 
 
-def events(folder: pathlib.Path) -> dict[str, list[tuple[int, object]]]:
+def events(folder: pathlib.Path) -> dict[str, list[tuple[int, Any]]]:
   """(step, value) by name, of all event files: TFRecord frames of length, CRC, content, CRC."""
-  found: dict[str, list[tuple[int, object]]] = {}
+  found: dict[str, list[tuple[int, Any]]] = {}
   for file in sorted(folder.glob("events.out.tfevents.*")):
     content, at = file.read_bytes(), 0
     while at < len(content):

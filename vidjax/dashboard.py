@@ -72,7 +72,7 @@ class Dashboard:
   def sampled(self, step: int, sheet_HWC: np.ndarray) -> None:
     """Shows clips that were made after `step` updates, (H, W, 3) uint8."""
     if self._writer is not None:
-      self._writer.image("samples", sheet_HWC, step)
+      self._writer.image("clips", sheet_HWC, step)  # "samples" is a number
 
   def _goodput(self) -> None:
     """Writes where the time of all attempts went so far; what fails here is only a figure."""

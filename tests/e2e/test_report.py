@@ -58,7 +58,7 @@ def test_the_documented_command(resumed, job, repo_root, monkeypatch):
   moving = [p for p in made.pictures if "Moving" in p["alt"]]
   assert [p["alt"].split()[-1] for p in moving] == ["6", "8"]
   words = made.words()
-  assert f"From {job}/image : " in words
+  assert f"From {job}/image/checkpoints/4, ema : " in words
   assert "widened" in words
   assert "attempt 3" in words
   assert "16 x 24" in words
@@ -68,8 +68,8 @@ def test_the_documented_command(resumed, job, repo_root, monkeypatch):
 def test_tensorboard_has_the_same(resumed, job):
   found = events(resumed / "tensorboard")
   assert [step for step, _ in found["config/all"]] == [1, 2, 3]
-  assert f"`{job}/image`" in found["start"][0][1]
+  assert f"From `{job}/image/checkpoints/4, ema`" in found["start"][0][1]
   assert len(found["start"]) == 1, "later attempts start from checkpoints"
-  assert sorted(step for step, _ in found["samples"]) == [6, 8]
+  assert sorted(step for step, _ in found["clips"]) == [6, 8]
   assert sorted(step for step, _ in found["loss"]) == list(range(1, 9))
   assert sorted(step for step, _ in found["goodput/share"]) == [0, 4, 4, 6, 6, 8]

@@ -44,7 +44,7 @@ def test_texts_pictures_and_goodput_come_back(tmp_path):
   ((_, start),) = found["start"]
   assert "| `down_blocks.0` | `10` |" in start
   assert SECRET not in start
-  assert found["samples"] == [(12, (20, 30))]
+  assert found["clips"] == [(12, (20, 30))]
   shares = found["goodput/share"]
   assert [step for step, _ in shares] == [10, 12], "when the attempt begins, and when it ends"
   assert [value for _, value in found["goodput/attempts"]] == [2.0, 2.0]
@@ -58,7 +58,7 @@ def test_nothing_is_added_by_the_step(tmp_path):
   found = events(tmp_path / "tensorboard")
   assert len(found.pop("loss")) == 187
   assert {name: len(values) for name, values in found.items() if "goodput" not in name} == {
-    **{"config/changed": 1, "config/all": 1, "data": 1, "start": 1, "samples": 1}
+    **{"config/changed": 1, "config/all": 1, "data": 1, "start": 1, "clips": 1}
   }
   assert len(found["goodput/share"]) == 2
 

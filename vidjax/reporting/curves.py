@@ -19,6 +19,7 @@ from vidjax.reporting.run import Run
 MAX_POINTS = 600  # of a chart with one curve
 _SMOOTH_POINTS = 200
 _LEAST_POINTS = 60  # of each of many curves
+_MAX_OTHERS = 40  # charts of numbers that are not known here
 _COLOURS = 8
 
 # Groups of charts: for each its charts, as key, title, unit. What a run does not have is not shown;
@@ -129,8 +130,10 @@ def of(run: Run, others: Sequence[Run] = ()) -> list[Chart]:
     named = {one: _look(key, one, number) for number, one in enumerate(sorted(keys, key=_natural))}
     used.update(named)
     made.append((group, title, unit, named))
-  others_of = sorted(columns.keys() - used, key=_natural)
-  made += [("Other numbers", key, "", {key: (key, "c0")}) for key in others_of]
+  rest = sorted(columns.keys() - used, key=_natural)
+  few = len(rest) <= _MAX_OTHERS
+  group = "Other numbers" if few else f"Other numbers: {_MAX_OTHERS} of {len(rest)}"
+  made += [(group, key, "", {key: (key, "c0")}) for key in rest[:_MAX_OTHERS]]
   found = [_made(columns, beside, others, f"chart{i}", *one) for i, one in enumerate(made)]
   return [chart for chart in found if chart is not None]
 

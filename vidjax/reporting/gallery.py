@@ -24,7 +24,7 @@ MAX_STEPS = 16  # that are shown
 MAX_TOTAL = 8 << 20  # letters of all pictures
 _MAX_FRAMES = 24
 _HEIGHT, _WIDTH = 128, 960  # pixels of a row of clips, at most
-_SHEET_WIDTH = 1200
+_SHEET = (1200, 2400)  # width and height of a sheet, at most
 _QUALITY = 72
 
 
@@ -122,9 +122,10 @@ def _moving(step: int, content: bytes) -> Shown:
 
 def _still(step: int, content: bytes) -> Shown:
   small = PIL.Image.fromarray(pictures.read(content))
-  if small.width > _SHEET_WIDTH:
-    height = max(1, round(small.height * _SHEET_WIDTH / small.width))
-    small = small.resize((_SHEET_WIDTH, height), PIL.Image.Resampling.BOX)
+  scale = min(1.0, _SHEET[0] / small.width, _SHEET[1] / small.height)
+  if scale < 1.0:
+    size = max(1, round(small.width * scale)), max(1, round(small.height * scale))
+    small = small.resize(size, PIL.Image.Resampling.BOX)
   buffer = io.BytesIO()
   small.save(buffer, "WEBP", quality=_QUALITY)
   uri = f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -105,7 +105,8 @@ def _state(run: Run) -> tuple[str, str]:
   where = f" in {last.phase}" if last.phase else ""
   if last.outcome == "running":
     return "running", f"last heard of {duration(max(0.0, run.now - last.ended))} ago{where}"
-  again = "; the supervisor starts it again" if end and end.get("decision") == "restart" else ""
+  restarts = end is not None and end.get("decision") == "restart" and end["time"] >= last.began
+  again = "; the supervisor starts it again" if restarts else ""
   if last.outcome == "done":
     return "stopped", f"the attempt ended before all steps were done{again}"
   if last.outcome in ("Preempted", "Interrupted"):
@@ -219,7 +220,7 @@ def _steps(run: Run) -> list[Finding]:
 def _upkeep(run: Run) -> list[Finding]:
   """Checkpoints, data, time, files."""
   found = []
-  every = (run.config or {}).get("checkpoint", {}).get("every_steps")
+  every = ((run.config or {}).get("checkpoint") or {}).get("every_steps")
   complete = [one.step for one in run.checkpoints if one.state == "complete"]
   damaged = [one.step for one in run.checkpoints if one.state == "damaged"]
   if every and run.step > 1.5 * every and not complete:
@@ -230,9 +231,9 @@ def _upkeep(run: Run) -> list[Finding]:
   if lost:
     found.append(Finding("warn", f"damaged: {_many(lost, 'checkpoint')}"))
   if run.rollbacks:
-    left_out = sum(int(entry.get("samples", 0)) for entry in run.rollbacks)
-    went, lost = _many(len(run.rollbacks), "time"), _many(left_out, "sample")
-    found.append(Finding("warn", f"it went back {went} and left out {lost}"))
+    left_out = sum(entry.get("samples") or 0 for entry in run.rollbacks)
+    went, gone = _many(len(run.rollbacks), "time"), _many(left_out, "sample")
+    found.append(Finding("warn", f"it went back {went} and left out {gone}"))
   if run.rejected:
     found.append(Finding("warn", f"not readable: {_many(len(run.rejected), 'clip')}"))
   if run.times and run.times.wall > _LONG_ENOUGH_S and run.times.goodput < _LITTLE_GOODPUT:

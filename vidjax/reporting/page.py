@@ -167,7 +167,10 @@ def _mix(run: Run) -> data_mix.Mix | None:
       fingerprint = record.position.get("data")
     except CheckpointError:  # it went meanwhile, or its format is another one: a column less
       fingerprint = None
-  return data_mix.describe(run.config, samples, gaps=run.rollbacks, fingerprint=fingerprint)
+  try:
+    return data_mix.describe(run.config, samples, gaps=run.rollbacks, fingerprint=fingerprint)
+  except (ValueError, TypeError, KeyError, AttributeError):  # of another version, or edited
+    return None
 
 
 def _init(run: Run) -> dict[str, Any] | None:

@@ -6,7 +6,6 @@ them.
 
 from collections.abc import Sequence
 import dataclasses
-import math
 import re
 import time
 from typing import Any
@@ -91,7 +90,9 @@ class Run:
     """As configured."""
     config = self.config or {}
     total, batch = config.get("total_samples"), config.get("batch_size")
-    return math.ceil(total / batch) if total and batch else None
+    if not (isinstance(total, int) and isinstance(batch, int) and batch > 0):
+      return None
+    return -(-total // batch)
 
   @property
   def step(self) -> int:
@@ -145,7 +146,7 @@ def read(workdir: storage.PathLike, flag: str = "workdir") -> Run:
     facts=files.object(lease.FILE),
     init=files.object("init.json"),
     ledger=spans,
-    times=goodput.summarize(spans, now) if spans else None,
+    times=_times(files, spans, now),
     supervisor=_supervisor(files),
     hangs=_hangs(files),
     rollbacks=files.objects("skipped_samples.json"),
@@ -157,12 +158,21 @@ def read(workdir: storage.PathLike, flag: str = "workdir") -> Run:
   )
 
 
+def _times(files: Reader, spans: list[dict[str, Any]], now: float) -> goodput.Report | None:
+  try:
+    return goodput.summarize(spans, now) if spans else None
+  except (TypeError, ValueError, AttributeError) as error:
+    files.remarks.append(f"{ledger.NAME} does not add up: {error}")
+    return None
+
+
 def _supervisor(files: Reader) -> list[dict[str, Any]]:
   events = []
   for name in files.names("", ".jsonl"):
     if match := _SUPERVISOR.fullmatch(name):
       rows = files.rows(name, "event", "time")
-      events += [hidden("", row) | {"task": match[1] or "0"} for row in rows]
+      timed = [row for row in rows if isinstance(row["time"], (int, float))]
+      events += [hidden("", row) | {"task": match[1] or "0"} for row in timed]
   return sorted(events, key=lambda event: event["time"])
 
 

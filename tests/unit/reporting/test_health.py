@@ -74,10 +74,12 @@ def test_all_steps_done_is_done(tmp_path):
 
 def test_the_supervisor_gave_up(tmp_path):
   root = run_folders.usual(tmp_path, outcome="DataError")
-  end = {"time": 2.0, "event": "end", "code": 3, "decision": "restart", "why": "data"}
+  end = {"time": time.time(), "event": "end", "code": 3, "decision": "restart", "why": "data"}
   run_folders.lines(root / "supervisor.jsonl", [end])
   assert "the supervisor starts it again" in judged(root).line
-  stop = end | {"time": 3.0, "decision": "stop", "why": "5 failures without progress"}
+  run_folders.lines(root / "supervisor.jsonl", [end | {"time": 1000.0}])
+  assert "starts it again" not in judged(root).line, "of an attempt long ago"
+  stop = end | {"time": time.time(), "decision": "stop", "why": "5 failures without progress"}
   run_folders.lines(root / "supervisor.jsonl", [end, stop])
   assert ("bad", "the supervisor gave up: 5 failures without progress") in texts(root)
 

@@ -144,6 +144,23 @@ def test_any_file_may_be_damaged(tmp_path, name, content):
   assert page(root).data["rows"] == 40
 
 
+def test_values_of_other_types_are_borne(tmp_path):
+  root = run_folders.usual(tmp_path / "w")
+  odd = {"total_samples": "many", "batch_size": 0, "data": {"sets": [3]}, "checkpoint": None}
+  storage.write_json(root / "config.json", odd)
+  storage.write_json(root / "run.json", {"programs": [{}], "mesh": 3, "command": None})
+  storage.write_json(root / "skipped_samples.json", [{}])
+  storage.write_json(root / "init.json", {"parameters": {"a": "other"}})
+  events = [{"time": "now", "event": "end"}, {"time": 1.0, "event": "stopped"}]
+  run_folders.lines(root / "supervisor.jsonl", events)
+  span = run_folders.span(1, "tick", 1000.0, {}) | {"seconds": [1]}
+  run_folders.lines(root / "goodput.jsonl", [span])
+  made = page(root)
+  assert made.data["rows"] == 40
+  assert made.data["total_steps"] is None
+  assert any("goodput.jsonl does not add up" in text for _, text in made.data["findings"])
+
+
 def test_attempts_are_marked_and_steps_done_again_are_shown_once(tmp_path):
   root = run_folders.usual(tmp_path / "w")
   rows = [run_folders.row(step) for step in range(1, 31)]
