@@ -2,6 +2,7 @@
 
 import json
 
+from miniature_job import run_vidjax
 import object_store
 import pytest
 import run_folders
@@ -262,3 +263,16 @@ def test_no_run_is_bad_input(tmp_path):
     report.report(str(root), compare=[str(tmp_path / "none")])
   with pytest.raises(ValueError, match=r"--out=x\.pdf: the page is HTML"):
     report.report(str(root), out="x.pdf")
+
+
+def test_the_command(tmp_path):
+  root = run_folders.usual(tmp_path / "w")
+  out = tmp_path / "sent" / "page.html"
+  done = run_vidjax("report", f"--workdir={root}", f"--out={out}")
+  verdict, written = done.stdout.splitlines()
+  assert Page(out.read_text()).data["line"].split(";")[0] == verdict.split(";")[0]
+  assert written.startswith(f"{out}: ")
+  assert not (root / "report.html").exists()
+  assert "no run began there" in run_vidjax("report", f"--workdir={tmp_path}", code=2).stderr
+  assert "--workdir" in run_vidjax("report", code=2).stderr
+  assert "--compare" in run_vidjax("report", "--help", code=1).stdout
