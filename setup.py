@@ -17,8 +17,9 @@ setuptools.setup(
   packages=setuptools.find_packages(include=["vidjax*", "data_pipelines*", "configs*", "launch*"]),
   package_data={
     "data_pipelines": ["*.j2"],
-    "launch": ["jobs/*.toml", "templates/*.j2"],
+    "launch": ["chains/*.toml", "jobs/*.toml", "templates/*.j2"],
     "vidjax.evaluation": ["*.j2"],
+    "vidjax.reporting": ["*.j2", "*.css", "*.js"],
   },
   install_requires=[
     "absl-py",

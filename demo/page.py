@@ -9,8 +9,8 @@ from typing import Any
 
 import jinja2
 
-from demo import charts, page_clips, page_quality
-from vidjax import storage
+from demo import page_clips, page_quality
+from vidjax import charts, storage
 from vidjax.observe import writers
 
 # Training stages in their order: folder, short name, title, what is learned.

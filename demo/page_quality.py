@@ -3,8 +3,7 @@
 import dataclasses
 from typing import Any
 
-from demo import charts
-from vidjax import storage
+from vidjax import charts, storage
 
 # Key in eval.json, label.
 COMPARED = (

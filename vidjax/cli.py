@@ -20,6 +20,7 @@ VERBS = {
   ),
   "train": ("vidjax.train", "one training stage, resumable"),
   "replay": ("vidjax.replay", "a step that went wrong, again -> data, numerics or hardware"),
+  "report": ("vidjax.report", "a training workdir -> one page to watch and judge the run by"),
   "goodput": ("vidjax.goodput", "a training workdir -> where the time of its attempts went"),
   "sample": ("vidjax.sample", "a model -> video files"),
   "evaluate": ("vidjax.evaluate", "a model or features -> metrics with intervals"),

@@ -42,8 +42,8 @@ class Preview:
     every = self._config.sample_every_steps
     return every > 0 and step % every == 0
 
-  def write(self, step: int, params: Params) -> None:
-    """Samples with `params` (by name) and writes the files of `step`."""
+  def write(self, step: int, params: Params) -> np.ndarray:
+    """Samples with `params` (by name) and writes the files of `step`; returns the sheet, HWC."""
     config = self._config
     if self._pipe is None:
       self._pipe = pipelines.Pipeline(config, params, f"{self._root}, training")
@@ -67,7 +67,9 @@ class Preview:
       for strip in (render.Strip(f"real: {window.caption[:100]}", real), render.Strip("", clip))
     ]
     folder = self._root / "samples"
-    render.write_png(folder / f"{step:08d}.png", render.contact_sheet(strips))
+    sheet_HWC = render.contact_sheet(strips)
+    render.write_png(folder / f"{step:08d}.png", sheet_HWC)
     if clips.shape[1] > 1:
       tiled_THWC = np.concatenate(list(clips), axis=2)
       render.write_video(folder / f"{step:08d}.mp4", tiled_THWC, config.data.fps)
+    return sheet_HWC

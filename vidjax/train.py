@@ -31,6 +31,7 @@ from vidjax import program as programs
 from vidjax import state as states
 from vidjax.checkpoint import FAILED, Checkpointer, LocalCopies, warm_start
 from vidjax.checkpoint.warm_start import COLUMNS
+from vidjax.dashboard import Dashboard
 from vidjax.data import loader as loaders
 from vidjax.encoders import tokenizers
 from vidjax.observe import console, run_info, stop_signal, wandb_run
@@ -135,6 +136,7 @@ def _train_on_mesh(
   meter = Meter(
     config, writer, ledger, devices=mesh.size, peak_flops=peak_flops, note=recovery.note
   )
+  board = Dashboard(writer, config, root, ledger)
   preview = Preview(config, root)
   profiler = Profiler(config.profile, root, lambda: meter.aside("profile"))
   stop_all = distributed.Largest(mesh)
@@ -161,6 +163,7 @@ def _train_on_mesh(
       console.line(f"starting from {source.origin}: {report}")
       sizes = {n: math.prod(w.shape) for n, w in {**source.params, **program.params}.items()}
       console.table("parameters", COLUMNS, report.table(sizes))
+      board.started_from(source.origin, COLUMNS, report.table(sizes))
       if distributed.is_first():
         init = {"source": source.origin, "parameters": report.to_json()}
         storage.write_json(root / "init.json", redaction.redact_values(init))
@@ -250,11 +253,11 @@ def _train_on_mesh(
         if preview.due(step + 1):
           with meter.aside("samples"), jax.transfer_guard("allow"):
             weights = jax.device_get(states.averaged(state, config.optimizer.ema_decays))
-            preview.write(step + 1, program.by_name(weights))
+            board.sampled(step + 1, preview.write(step + 1, program.by_name(weights)))
       meter.flush()
 
   # --- Train; where too many steps are skipped, go back and leave out their samples -------------
-  with writer, profiler:
+  with writer, board, profiler:
     while True:
       try:
         steps(start())

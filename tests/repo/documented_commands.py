@@ -78,6 +78,9 @@ RUN_BY = {
   "python -m launch.start launch/jobs/tiny_local.toml --on=local --dry_run": _LAUNCHES,
   "vidjax replay --workdir=WORKDIR": "tests/faults/test_replay.py::test_command",
   "vidjax goodput --workdir=RUN": "tests/e2e/test_goodput.py::test_the_documented_commands",
+  "vidjax report --workdir=RUN --compare=OTHER": (
+    "tests/e2e/test_report.py::test_the_documented_command"
+  ),
   "vidjax plan --config=configs/svd/video_lowres.py:tiny --topology=v5e:2x2"
   " --config.batch_size=4 --quick --json=plan.json": (
     "tests/unit/planning/test_plans.py::test_the_documented_command_and_its_cache"

@@ -16,7 +16,7 @@ The state is stored flat, a leaf's name being its path in the state joined by sl
 weights stand by their decay, `ema/0.9999/...`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 import dataclasses
 import hashlib
 import json
@@ -113,6 +113,27 @@ def is_complete(step: storage.Path) -> bool:
   if not (step / _COMMITTED).exists():
     return False
   return not any((step / mark).exists() for mark in (_DAMAGED, _LEFT_OUT))
+
+
+def state_of(names: Container[str]) -> tuple[str, str]:
+  """What the marks among a step's files say, without a look at the disk.
+
+  Args:
+    names: of the files in the step's folder.
+
+  Returns:
+    "complete", "damaged", "left out" or "unfinished"; and the file that says why, if one does.
+  """
+  if _DAMAGED in names:
+    return "damaged", _DAMAGED
+  if _LEFT_OUT in names:
+    return "left out", _LEFT_OUT
+  return ("complete" if _COMMITTED in names else "unfinished"), ""
+
+
+def has_pin(names: Container[str]) -> bool:
+  """Whether the step with these files is one that `remove_old` leaves alone."""
+  return _PINNED in names
 
 
 def set_aside(step: storage.Path, why: str) -> None:

@@ -124,6 +124,13 @@ class Ledger:
     """Writes what has come so far."""
     self._write("tick")
 
+  def publish(self) -> None:
+    """Writes what has come so far, and makes it visible to readers also in an object store."""
+    with self._lock:
+      self.note()
+      if self._journal is not None:
+        self._journal.upload()
+
   def _enter(self, name: str) -> None:
     with self._lock:
       self._charge()

@@ -6,7 +6,8 @@ NaN and infinity become null.
 
 A killed run loses no row on a disk, and the last minute of rows in an object store
 (`vidjax.observe.journal`). It logs most of them again, when it resumes from its checkpoint.
-TensorBoard's event files are written locally and uploaded at the same moments.
+TensorBoard's event files are written locally and uploaded at the same moments; they also hold
+texts and pictures (`vidjax.dashboard`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -73,6 +74,19 @@ class MetricsWriter:
     for copy in self._copies:
       copy.write(int(step), numbers)
     self._journal.upload_if_due(self.flush)
+
+  def scalars(self, step: int, numbers: Mapping[str, float]) -> None:
+    """Adds numbers of the run so far, by flat names: to TensorBoard alone."""
+    for name, number in numbers.items():
+      self._events.add_scalar(name, number, int(step))
+
+  def text(self, name: str, markdown: str) -> None:
+    """Adds a text of this attempt: to TensorBoard alone, at the attempt's number."""
+    self._events.add_text(name, markdown, self.attempt)
+
+  def image(self, name: str, image_HWC: np.ndarray, step: int) -> None:
+    """Adds a picture, (H, W, 3) uint8: to TensorBoard alone."""
+    self._events.add_image(name, image_HWC, int(step), dataformats="HWC")
 
   def flush(self) -> None:
     """Makes all rows so far visible to readers."""

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from demo import charts, page, page_quality
+from demo import page, page_quality
 from tests import clip_shards
 from vidjax import render, storage
 
@@ -182,26 +182,3 @@ def test_claims_follow_the_numbers(tmp_path, motion, good):
     f"{'Motion closer' if good else 'Motion not closer'} to real video than a frozen first frame":
       good,
   }  # fmt: skip
-
-
-def test_bars_cut_what_would_flatten_the_rest():
-  rows = [charts.Bar("a", (1.0, 1.0), 1.5, 2.5), charts.Bar("b", (100.0,), 90.0, 110.0)]
-  text = charts.bars(rows)
-  assert text.count("track cut") == 1
-  assert "width:26.67%" in text  # 1 of 1.5 * 2.5
-  assert charts.bars(rows[:1]).count("cut") == 0
-
-
-def test_curve_takes_a_logarithmic_axis_where_the_loss_falls_far():
-  assert "log scale" in charts.curve([1, 2, 3], [10.0, 1.0, 0.1], "steps")
-  assert "log scale" not in charts.curve([1, 2, 3], [1.0, 0.5, 0.4], "steps")
-  assert "log scale" not in charts.curve([1, 2], [1.0, -0.5], "steps")
-  assert "nan" not in charts.curve([1, 2], [0.5, 0.5], "steps")
-
-
-@pytest.mark.parametrize(
-  ("value", "text"),
-  [(0, "0"), (0.5, "0.500"), (123.4, "123"), (0.00123, "0.00123"), (1e4, "10,000")],
-)
-def test_figures_have_three_digits(value, text):
-  assert charts.figure(value) == text
