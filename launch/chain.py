@@ -46,7 +46,7 @@ class Stage:
   job: jobs.Job
 
   def steps_done(self) -> int:
-    """Of the newest complete checkpoint; 0 where there is none."""
+    """Of the newest complete checkpoint, which is the last where the run is done; 0 for none."""
     folder = storage.Path(self.job.workdir) / "checkpoints"
     return max(layout.complete_steps(folder), default=0) if folder.exists() else 0
 
@@ -117,11 +117,13 @@ def run(
     UserError: as `launch.start.start`; the message names the stage.
   """
   for number, stage in enumerate(stages, 1):
-    total, done = preflight.load_config(stage.job).total_steps, stage.steps_done()
-    console.line(f"[{number}/{len(stages)}] {stage.name}: {done} of {total} steps")
-    if done >= total and not dry_run:
-      continue
     try:
+      total = preflight.load_config(stage.job).total_steps
+      done = _steps_done(stage, needed=not dry_run)
+      steps = f"{'?' if done is None else done} of {total} steps"
+      console.line(f"[{number}/{len(stages)}] {stage.name}: {steps}")
+      if not dry_run and done is not None and done >= total:
+        continue
       folder = f"{out}/{stage.name}" if out else ""
       if dry_run:
         start.prepare(stage.job, place, out=folder, dry_run=True, how=how)
@@ -137,6 +139,15 @@ def run(
       console.line(f"stage {stage.name!r} ended with exit code {code}: the same command goes on")
       return code
   return 0
+
+
+def _steps_done(stage: Stage, *, needed: bool) -> int | None:
+  try:
+    return stage.steps_done()
+  except OSError as error:
+    if needed:
+      raise UserError(f"workdir {stage.job.workdir} cannot be read: {error}") from error
+    return None  # shown on a machine that does not reach it
 
 
 def _locally(stage: Stage, folder: str, how: str) -> int:

@@ -4,6 +4,7 @@ _JOB = "tests/e2e/test_job.py"
 _CLUSTERS = "tests/unit/launch/test_beam.py::test_the_documented_commands_show_others"
 _LAUNCHES = "tests/unit/launch/test_start.py::test_the_documented_commands"
 _PORTABLE = "tests/e2e/test_curate_stages.py::test_the_portable_runner_gives_the_same"
+_STAGES = "tests/e2e/test_svd_stages.py::test_documented_commands"
 _EVALUATION = "tests/e2e/test_evaluate.py::test_documented_commands"
 _CURATION = "tests/e2e/test_curation_guide.py::test_documented_commands"
 
@@ -121,4 +122,11 @@ RUN_BY = {
   " --weights=WEIGHTS --out=curve": _EVALUATION,
   "vidjax evaluate --table=ucf,OTHER_RESULT": _EVALUATION,
   "vidjax evaluate --real_features=REAL_NPZ --fake_features=FAKE_NPZ --out=features": _EVALUATION,
+  "python -m launch.chain launch/chains/svd_tiny.toml --on=local"
+  " --config.data.path=CLIPS/shards --config.encoders.vae=VAE": _STAGES,
+  "vidjax sample --model=runs/svd_tiny/svd --image=IMAGE_FILE --out=clip.mp4": _STAGES,
+  "vidjax export --model=runs/svd_tiny/svd --out=EXPORT": _STAGES,
+  "python -m launch.chain launch/chains/svd.toml --on=gke --dry_run --preflight=no_plan": (
+    "tests/unit/launch/test_chain.py::test_the_documented_dry_run_shows_all_stages"
+  ),
 }

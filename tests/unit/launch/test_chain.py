@@ -175,3 +175,23 @@ def test_the_chains_that_come_along_are_the_whole_of_svd(path):
     "svd": "image_to_video",
     "svd_xt": "image_to_video",
   }
+
+
+def unreachable(_):
+  raise OSError("Name or service not known")
+
+
+def test_a_workdir_that_is_not_reached_is_named(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(chain.Stage, "steps_done", unreachable)
+  assert chain.main([written(tmp_path), "--on=gke"]) == 2
+  assert "stage 'image': workdir" in capsys.readouterr().err
+
+
+def test_the_documented_dry_run_shows_all_stages(monkeypatch, capsys):
+  monkeypatch.setattr(chain.Stage, "steps_done", unreachable)
+  command = ["launch/chains/svd.toml", "--on=gke", "--dry_run", "--preflight=no_plan"]
+  assert chain.main(command) == 0
+  said = capsys.readouterr().out
+  assert [f"[{n}/8]" in said for n in range(1, 9)] == [True] * 8
+  assert "? of 150000 steps" in said
+  assert said.count("kind: JobSet") == 8
