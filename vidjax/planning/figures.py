@@ -35,6 +35,7 @@ class Plan:
     devices: JAX devices in all.
     mesh: axis -> size.
     batch_size: global.
+    accumulation_steps: parts that it goes through the network in.
     remat: policies of the levels.
     hbm: of one device.
     model_flops_per_step: of the whole step, forward and backward once, as MFU counts.
@@ -62,6 +63,7 @@ class Plan:
   devices: int
   mesh: dict[str, int]
   batch_size: int
+  accumulation_steps: int
   remat: tuple[str, ...]
   hbm: Hbm
   model_flops_per_step: float
@@ -122,11 +124,12 @@ class Plan:
     hbm = self.hbm
     slices = f" x {self.slices} slices" if self.slices > 1 else ""
     mesh = ", ".join(f"{axis} {size}" for axis, size in self.mesh.items() if size > 1)
+    parts = f" in {self.accumulation_steps} parts" if self.accumulation_steps > 1 else ""
     about = "about " if hbm.is_estimate else ""
     rows = [
       ("config", self.config),
       ("devices", f"{self.topology}{slices}: {self.devices} ({mesh or 'one'})"),
-      ("batch", f"{self.batch_size}; remat {', '.join(self.remat) or 'none'}"),
+      ("batch", f"{self.batch_size}{parts}; remat {', '.join(self.remat) or 'none'}"),
       (
         "memory",
         f"{about}{hbm.total / GIB:.2f} of {hbm.limit / GIB:.2f} GiB,"

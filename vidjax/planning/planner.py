@@ -233,6 +233,7 @@ def _plan(flag: str, program: programs.Program, site: Site, hbm: Hbm, **figures)
     devices=topology.device_count,
     mesh=dict(program.mesh.shape),
     batch_size=config.batch_size,
+    accumulation_steps=config.accumulation_steps,
     remat=_remat_of(config),
     hbm=hbm,
     peak_flops=topology.chip.peak_flops,

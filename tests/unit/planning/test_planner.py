@@ -15,9 +15,12 @@ CONTRACT = {
 }
 
 
-def a_plan(limit=2**34):
+def a_plan(limit=2**34, overrides=()):
   return planner.of_measured(
-    "CONFIG", programs.described(), programs.site(limit), programs.measured()
+    "CONFIG",
+    programs.described(*overrides),
+    programs.site(limit),
+    programs.measured(*overrides),
   )
 
 
@@ -66,6 +69,19 @@ def test_plan_json_holds_what_is_promised():
   assert all({"count", "bytes"} <= c.keys() for c in content["collectives"].values())
   assert all(op.keys() == {"name", "share"} for op in content["top_ops"])
   assert sum(op["share"] for op in content["top_ops"]) < 1.01
+
+
+def test_a_batch_goes_in_as_many_parts_as_the_devices_need():
+  """Each part computes its rows, and gathers the weights anew."""
+  whole, parts = a_plan(), a_plan(overrides=("rows_per_device=1",))
+  assert (whole.accumulation_steps, parts.accumulation_steps) == (1, 2)
+  assert parts.to_json()["accumulation_steps"] == 2
+  assert dict(parts.rows())["batch"].startswith("8 in 2 parts; remat")
+  assert parts.batch_size == whole.batch_size
+  # Up to what does not depend on the rows, the positions of frames.
+  assert parts.model_flops_per_step == pytest.approx(whole.model_flops_per_step, rel=0.03)
+  gathered = [plan.collectives["all-gather"]["bytes"] for plan in (whole, parts)]
+  assert gathered[1] == 2 * gathered[0]
 
 
 def test_the_table_says_whether_it_fits():
