@@ -1,6 +1,6 @@
 """What each stage of SVD costs on TPU slices that are natural for it: the table of docs/svd.md.
 
-  python -m benchmarks.plan_table [--only=video_lowres:base,v5p] [--cache=DIR]
+  python -m benchmarks.plan_table [--stage=video_lowres:base] [--chip=v5p]
 
 A quick plan of each row (`vidjax plan --quick`): the distinct blocks of the step are compiled for
 the chip, the rest is arithmetic. Rows that differ only in the number of chips share their blocks,
@@ -11,6 +11,7 @@ Needs libtpu (extra `tpu`), no TPU; about two hours on two cores with an empty c
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -61,7 +62,7 @@ SLICES = (
   ("v6e:16x16", 1),
   ("v6e:16x16", 4),
 )
-# Sections of a config on which no plan depends.
+# What config files say on which no plan depends.
 _NO_PART_OF_IT = ("seed", "log_every_steps", "sample_every_steps", "checkpoint", "diffusion")
 _MOST_SHARDS_OF_STATE = 64  # channels are multiples of 64 everywhere: all kernels are divided
 
@@ -94,68 +95,66 @@ class Row:
 
   @property
   def name(self) -> str:
-    """For people and `--only`."""
+    """For people."""
     return f"{self.stage} {self.slices} x {self.slice_name}"
 
-  def overrides(self) -> list[str]:
-    """The mesh: rows over the devices, and frames over those that would get none.
+  @functools.cached_property
+  def config(self) -> configs.TrainConfig:
+    """The training config, on the mesh of the row.
 
-    Rows are divided by as many devices as divide the batch. State is sharded over 64 of them, or
-    fewer, since channels are multiples of that, and copied beyond.
+    Rows of the batch are divided over as many devices as divide it, and frames over those that
+    would get none. State is sharded over 64 devices at most, since channels are multiples of that,
+    and copied beyond.
     """
     config, _ = planner.load(self.flag, [])
     devices, context = self.topology.device_count, config.mesh.context
     shards = math.gcd(devices // context, config.batch_size)
     replica = max(self.slices, shards // _MOST_SHARDS_OF_STATE)
-    return [f"mesh.replica={replica}", f"mesh.context={devices // shards}"]
+    mesh = dataclasses.replace(config.mesh, replica=replica, context=devices // shards)
+    return dataclasses.replace(config, mesh=mesh)
+
+  @property
+  def is_natural(self) -> bool:
+    """Whether all devices get something to do: frames have to divide, and pictures have one."""
+    return self.config.data.num_frames % self.config.mesh.context == 0
+
+  @property
+  def settings(self) -> str:
+    """Hash of what the plan depends on beside the code: a row with others is made anew."""
+    values = configs.load_file(self.flag) | {"mesh": dataclasses.asdict(self.config.mesh)}
+    counted = {key: value for key, value in values.items() if key not in _NO_PART_OF_IT}
+    text = json.dumps(counted, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+@functools.cache
 def rows() -> list[Row]:
   """All rows, in the order of the table."""
-  return [Row(stage, *where) for stage in STAGES for where in SLICES]
-
-
-def settings(row: Row, overrides: list[str]) -> str:
-  """Hash of what a plan depends on beside the code: a row with other settings is made anew."""
-  values = configs.load_file(row.flag)
-  counted = {key: value for key, value in values.items() if key not in _NO_PART_OF_IT}
-  text = json.dumps([counted, overrides], sort_keys=True)
-  return hashlib.sha256(text.encode()).hexdigest()[:16]
+  every = (Row(stage, *where) for stage in STAGES for where in SLICES)
+  return [row for row in every if row.is_natural]
 
 
 def make(row: Row, measured: dict[tuple, quick.Measured], cache: Cache) -> dict[str, Any]:
-  """The plan of a row, or why there is none."""
-  found: dict[str, Any] = {"row": row.name, "config": row.flag}
-  try:
-    overrides = row.overrides()
-    config, _ = planner.load(row.flag, overrides)
-    found["settings"] = settings(row, overrides)
-    site = planner.site_of(row.topology)
-    program = planner.describe(config, site)
-  except ValueError as error:
-    return found | {"refused": str(error)}
+  """The plan of a row; `measured` holds what rows before it have compiled."""
+  site = planner.site_of(row.topology)
+  program = planner.describe(row.config, site)
   # What one cell of the mesh computes is the same for any number of them, and goes with its rows.
   key = row.stage, row.topology.chip.name, program.mesh.shape["context"]
   if key not in measured:
     estimator = search.Estimator(row.flag, site, cache, os.cpu_count() or 1)
-    measured[key] = estimator.measure(config)
+    measured[key] = estimator.measure(row.config)
   parts = sharding.batch_divisor(program.mesh) * program.config.accumulation_steps
   of_cell = measured[key].cell.program.config.batch_size
-  share = config.batch_size / parts / of_cell
+  share = row.config.batch_size / parts / of_cell
   estimate = quick.assemble(program, measured[key], site.topology, rows=share)
-  plan = planner.of_estimate(row.flag, program, site, estimate)
+  content = planner.of_estimate(row.flag, program, site, estimate).to_json()
   keep = (
-    *("topology", "slices", "devices", "mesh", "batch_size", "fits", "hbm", "compute_seconds"),
-    *("step_seconds", "step_seconds_low", "step_seconds_high", "mfu", "clips_per_second"),
-    *("days_for_config", "host_decode_cores", "assumed_share"),
+    *("config", "topology", "slices", "devices", "mesh", "batch_size", "accumulation_steps"),
+    *("remat", "fits", "hbm", "compute_seconds", "step_seconds", "step_seconds_low"),
+    *("step_seconds_high", "mfu", "clips_per_second", "days_for_config", "host_decode_cores"),
+    "assumed_share",
   )
-  content = plan.to_json()
-  return found | {
-    "overrides": overrides,
-    "accumulation_steps": program.config.accumulation_steps,
-    "remat": list(plan.remat),
-    **{name: content[name] for name in keep},
-  }
+  return {"row": row.name, "settings": row.settings, **{name: content[name] for name in keep}}
 
 
 def main(_: list[str]) -> None:
@@ -166,11 +165,16 @@ def main(_: list[str]) -> None:
     cache = Cache(given.cache or storage.cache_folder() / "plan")
     measured: dict[tuple, quick.Measured] = {}
     for row in rows():
-      if not all(part in row.name for part in given.only) or is_made(row, done):
+      if given.stage and row.stage not in given.stage:
+        continue
+      if given.chip and row.topology.chip.name not in given.chip:
+        continue
+      if is_made(row, done):
         continue
       done[row.name] = make(row, measured, cache)
-      _OUT.write_text("".join(json.dumps(one) + "\n" for one in done.values()))
-      print(row.name, done[row.name].get("refused", "planned"), flush=True)
+      made = [done[one.name] for one in rows() if one.name in done]
+      _OUT.write_text("".join(json.dumps(one) + "\n" for one in made))
+      print(row.name, "fits" if done[row.name]["fits"] else "does not fit", flush=True)
   write(done)
 
 
@@ -196,8 +200,6 @@ def line(row: dict[str, Any]) -> str:
   slices = row["row"].rpartition(" ")[2]
   count = row["row"].split()[-3]
   slices = slices if count == "1" else f"{count} x {slices}"
-  if "refused" in row:
-    return f"| {slices} | | {row['refused'].splitlines()[0]} |" + " |" * 8
   mesh = [f"{axis} {size}" for axis, size in row["mesh"].items() if size > 1]
   shards = row["mesh"]["replica"] * row["mesh"]["fsdp"]
   each = row["batch_size"] // shards // row["accumulation_steps"]
@@ -216,7 +218,7 @@ def line(row: dict[str, Any]) -> str:
       "{:.3g} ({:.3g} to {:.3g})".format(*seconds),
       f"{100 * row['mfu']:.0f} %",
       f"{row['clips_per_second']:,.0f}",
-      f"{row['days_for_config']:.3g}",
+      f"{row['days_for_config']:.2g}",
       f"{row['host_decode_cores']:.1f}",
     ]
   else:
@@ -238,18 +240,14 @@ def read() -> dict[str, dict[str, Any]]:
 
 
 def is_made(row: Row, done: dict[str, dict[str, Any]]) -> bool:
-  if row.name not in done:
-    return False
-  try:
-    overrides = row.overrides()
-  except ValueError as error:
-    return done[row.name].get("refused") == str(error)
-  return done[row.name]["settings"] == settings(row, overrides)
+  """Whether the row is there, with the settings that it has now."""
+  return row.name in done and done[row.name]["settings"] == row.settings
 
 
 def define_flags() -> None:
   """Defines the flags; only the process that runs this has them."""
-  flags.DEFINE_list("only", [], "Rows that have all of these in their names.")
+  flags.DEFINE_multi_string("stage", [], "Only these stages.")
+  flags.DEFINE_multi_string("chip", [], "Only slices of these chips.")
   flags.DEFINE_string("cache", None, "Folder of compiled programs; as `vidjax plan`.")
   flags.DEFINE_bool("report", False, "Write the table of the rows that are there.")
 
