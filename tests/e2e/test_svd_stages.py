@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shlex
+import shutil
 import subprocess
 import sys
 from typing import Any
@@ -60,12 +61,13 @@ def place(job, videos, tmp_path, repo_root, monkeypatch):
     (tmp_path / name).symlink_to(repo_root / name)
   (tmp_path / "VAE").symlink_to(job / "autoencoder" / "export")
   # Orbits are clips with an elevation; to the other stages it is one score more.
-  names = sorted(path.name for path in (videos / "nested").glob("*.mp4"))
-  rows = [f"{videos}/nested/{name},a square,{10 * i}" for i, name in enumerate(names)]
+  shutil.copytree(videos / "nested", tmp_path / "VIDEOS")
+  names = sorted(path.name for path in (tmp_path / "VIDEOS").glob("*.mp4"))
+  rows = [f"VIDEOS/{name},a square,{10 * i}" for i, name in enumerate(names)]
   (tmp_path / "LIST.csv").write_text("\n".join(["file_name,text,elevation", *rows]) + "\n")
   flags = ["--config.select.min_motion_score=0.01", "--config.encode.short_side=48"]
   run_vidjax("curate", "--videos=LIST.csv", "--out=CLIPS", *flags)
-  frame = video.read_frames_at((videos / "nested" / names[0]).read_bytes(), [0.0])[0]
+  frame = video.read_frames_at((tmp_path / "VIDEOS" / names[0]).read_bytes(), [0.0])[0]
   from vidjax import render
 
   render.write_png("IMAGE_FILE", frame)
