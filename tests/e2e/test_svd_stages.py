@@ -23,6 +23,9 @@ HERE = "tests/e2e/test_svd_stages.py::test_documented_commands"
 SIZES = [*SMALL, *PICTURES, *ONE_LEVEL, "--config.batch_size=2"]
 # The configs beside the chain of the guide, each with what it starts from.
 OTHERS = """
+name = "others"
+workdir = "others"
+
 [[stages]]
 name = "ablation"
 config = "configs/svd/ablation.py:tiny"
@@ -36,13 +39,13 @@ init_from = "ablation"
 [[stages]]
 name = "interpolation"
 config = "configs/svd/interpolation.py:tiny"
-init_from = "base"
+init_from = "HIGHRES"
 overrides.data.fps = 8.0
 
 [[stages]]
 name = "multi_view"
 config = "configs/svd/multi_view.py:tiny"
-init_from = "svd_xt"
+init_from = "HIGHRES"
 """
 
 
@@ -60,6 +63,7 @@ def place(job, videos, tmp_path, repo_root, monkeypatch):
   for name in ("configs", "launch", "vidjax", "data_pipelines"):
     (tmp_path / name).symlink_to(repo_root / name)
   (tmp_path / "VAE").symlink_to(job / "autoencoder" / "export")
+  (tmp_path / "HIGHRES").symlink_to(job / "video_highres")
   # Orbits are clips with an elevation; to the other stages it is one score more.
   shutil.copytree(videos / "nested", tmp_path / "VIDEOS")
   names = sorted(path.name for path in (tmp_path / "VIDEOS").glob("*.mp4"))
@@ -85,28 +89,31 @@ def run_chain(arguments: list[str], samples: int) -> str:
 
 
 @pytest.mark.slow
-def test_documented_commands(place, repo_root):
+def test_documented_commands(place):
   train, *after = [shlex.split(line) for line in commands()]
   assert train[:3] == ["python", "-m", "launch.chain"]
-  tiny = repo_root / "launch" / "chains" / "svd_tiny.toml"
-  (place / "all.toml").write_text(tiny.read_text() + OTHERS)
-  everything = [*train[1:3], "all.toml", *train[4:]]
-
-  run_chain(everything, 4)
-  said = run_chain(train[1:], 8)
-  assert said.count("resuming at step 2 of 4") == 8
-  said = run_chain(everything, 8)
-  assert said.count("resuming at step 2 of 4") == 4
-  assert said.count("4 of 4 steps\n") == 8
-
-  stages = chain.load("all.toml", ["data.path=CLIPS/shards"])
-  assert len(stages) == 12
-  for stage in stages:
-    check(stage)
+  run_and_go_on(train[1:], 8)
   for words in after:
     run_vidjax(*words[1:], *(["--steps=2"] if words[1] == "sample" else []))
   assert video.probe((place / "clip.mp4").read_bytes()).num_frames == 16
   assert (place / "EXPORT" / "model_index.json").exists()
+
+
+@pytest.mark.slow
+def test_the_configs_beside_the_chain(place):
+  (place / "others.toml").write_text(OTHERS)
+  flags = ["--config.data.path=CLIPS/shards", "--config.encoders.vae=VAE"]
+  run_and_go_on(["-m", "launch.chain", "others.toml", "--on=local", *flags], 4)
+
+
+def run_and_go_on(arguments: list[str], count: int) -> None:
+  """Runs a chain of so many stages to the half, then to the end, and looks at each."""
+  run_chain(arguments, 4)
+  assert run_chain(arguments, 8).count("resuming at step 2 of 4") == count
+  stages = chain.load(arguments[2], ["data.path=CLIPS/shards"])
+  assert len(stages) == count
+  for stage in stages:
+    check(stage)
 
 
 def check(stage: chain.Stage) -> None:
@@ -117,7 +124,7 @@ def check(stage: chain.Stage) -> None:
   assert all(np.isfinite(row["loss"]) and not row["skipped_steps"] for row in rows)
   if stage.job.init_from != "fresh":
     init = json.loads((workdir / "init.json").read_text())
-    assert init["source"].startswith(f"{stage.job.init_from}/checkpoints/2")
+    assert init["source"].startswith(f"{stage.job.init_from}/checkpoints/")
     assert "copied" in init["parameters"].values()
 
   pipe = pipelines.Pipeline.from_pretrained(str(workdir))

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import TypeVar
 
 import clip_shards
 import object_store
@@ -24,6 +25,7 @@ from vidjax.observe import writers
 
 pytestmark = pytest.mark.slow
 
+T = TypeVar("T")
 CONFIG = "configs/svd/image.py:tiny"
 STEPS, BATCH, CLIPS = 24, 8, 12
 # Processes that take longer to start, on a busy machine, are taken to hang; that is borne thrice.
@@ -79,12 +81,14 @@ def course(workdir: pathlib.Path) -> list[tuple]:
   return [tuple(row[name] for name in names) for row in rows(workdir)]
 
 
-def until(run: subprocess.Popen, holds: Callable[[], object]) -> None:
+def until(run: subprocess.Popen, holds: Callable[[], T]) -> T:
+  """Waits for something that is true, and returns it as it was seen."""
   deadline = time.monotonic() + 200
-  while not holds():
+  while not (found := holds()):
     assert run.poll() is None, end(run)
     assert time.monotonic() < deadline, "the run does not get there"
     time.sleep(0.02)
+  return found
 
 
 def decoders(run: subprocess.Popen) -> list[int]:
@@ -128,8 +132,7 @@ def test_decoding_processes_that_die_and_hang_change_nothing(data, undisturbed, 
     first = decoders(run)
     assert len(first) == 1
     os.kill(first[0], signal.SIGKILL)
-    until(run, lambda: len(decoders(run)) == 1 and not set(decoders(run)) & set(first))
-    second = decoders(run)
+    second = until(run, lambda: [pid for pid in decoders(run) if pid not in first])
     os.kill(second[0], signal.SIGSTOP)  # before it has made anything: it has just been started
   finally:
     said = end(run)
