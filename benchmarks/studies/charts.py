@@ -5,7 +5,7 @@ import math
 
 from markupsafe import escape
 
-from demo.charts import figure
+from vidjax.charts import figure
 
 _WIDTH, _HEIGHT = 480, 220
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 34, 34
