@@ -189,7 +189,7 @@ def table(done: dict[str, dict[str, Any]]) -> str:
     config = f"configs/svd/{name}.py{':' if phase else ''}{phase}"
     lines += [f"### {title}", "", f"`{config}`, batch {found[0].get('batch_size', '')}:", ""]
     lines += ["| slices | chips | mesh | parts x clips | stored | memory, GiB | step, s | MFU |"]
-    lines[-1] += " clips/s | days | cores |"
+    lines[-1] += " clips/s | run | cores |"
     lines += ["|" + " --- |" * 11]
     lines += [line(row) for row in found]
     lines += [""]
@@ -214,11 +214,12 @@ def line(row: dict[str, Any]) -> str:
   ]
   if row["fits"]:
     seconds = [row[f"step_seconds{end}"] for end in ("", "_low", "_high")]
+    days = row["days_for_config"]
     cells += [
       "{:.3g} ({:.3g} to {:.3g})".format(*seconds),
       f"{100 * row['mfu']:.0f} %",
       f"{row['clips_per_second']:,.0f}",
-      f"{row['days_for_config']:.2g}",
+      f"{days:.2g} days" if days >= 1 else f"{24 * days:.2g} h",
       f"{row['host_decode_cores']:.1f}",
     ]
   else:

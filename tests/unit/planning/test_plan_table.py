@@ -62,6 +62,6 @@ def test_a_line_says_what_the_plan_says():
   }
   assert plan_table.line(made) == (
     "| 2 x v5e:16x16 | 512 | replica 8, fsdp 64 | 3 x 1 | matmuls | 5.0 of 15.8 |"
-    " 1.5 (1 to 2.25) | 40 % | 1,024 | 2 | 0.2 |"
+    " 1.5 (1 to 2.25) | 40 % | 1,024 | 2 days | 0.2 |"
   )
   assert "does not fit" in plan_table.line(made | {"fits": False})
