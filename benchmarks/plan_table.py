@@ -7,7 +7,7 @@ the chip, the rest is arithmetic. Rows that differ only in the number of chips s
 compiled for as many clips as a chip of the smallest slice takes at once.
 Each row is appended to benchmarks/results/plans.jsonl as it is done; run it again and it goes on.
 A row whose settings have changed is made anew. `--report` only writes the table.
-Needs libtpu (extra `tpu`), no TPU; about two hours on two cores with an empty cache.
+Needs libtpu (extra `tpu`), no TPU; hours on two cores with an empty cache.
 """
 
 import dataclasses

@@ -41,6 +41,9 @@ def in_parts(config: TrainConfig, mesh: Mapping[str, int]) -> TrainConfig:
   Returns:
     The config, `accumulation_steps` being the fewest parts that will do, a multiple of what they
     were; `rows_per_device` is 0.
+
+  Raises:
+    ValueError: no number of parts divides both the rows and the pictures of a device.
   """
   shards = mesh["replica"] * mesh["fsdp"]
   rows, pictures = config.batch_size // shards, config.data.images.rows // shards

@@ -1,6 +1,5 @@
 """From the plan to commands of `vidjax`: materials, and training runs of a given cost."""
 
-import json
 import sys
 from typing import Any
 
@@ -10,9 +9,10 @@ from benchmarks.studies import films
 from benchmarks.studies import plan as plans
 from demo import run as demo
 from vidjax import config as configs
-from vidjax import errors, storage
+from vidjax import errors
 from vidjax import program as programs
 from vidjax.data.config import DataConfig
+from vidjax.observe import writers
 from vidjax.parallel import mesh as meshes
 
 _STOPPED = (75, 130, 143)  # exit codes of a command that was asked to stop
@@ -131,13 +131,9 @@ def steps_of(flops: float, step_flops: int) -> int:
 
 def curve(workdir: str, points: int = 24) -> list[tuple[int, float]]:
   """(step, mean training loss up to it since the point before), at most so many points."""
-  losses: dict[int, float] = {}
-  for path in storage.Path(workdir).glob("metrics*.jsonl"):
-    for line in storage.read_text(path).splitlines():
-      row = json.loads(line)
-      if "loss" in row and "step" in row:
-        losses[int(row["step"])] = float(row["loss"])
-  steps = sorted(losses)
+  rows = writers.read_metrics(workdir)
+  losses = {row["step"]: row["loss"] for row in rows if row.get("loss") is not None}
+  steps = list(losses)
   size = -(-len(steps) // points) or 1
   parts = [steps[start : start + size] for start in range(0, len(steps), size)]
   return [(part[-1], round(sum(losses[s] for s in part) / len(part), 5)) for part in parts]

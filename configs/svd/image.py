@@ -35,8 +35,9 @@ def get_config(variant: str = "") -> ConfigDict:
       "diffusion": {"p_mean": -1.2, "p_std": 1.0},
       "optimizer": {
         "learning_rate": 1e-4,  # ours: the video stages' own; the paper gives none here
-        # Ours, too: warm-up, average (that of stage III), and from the defaults weight decay of
-        # 0.01 and gradients clipped to a norm of 1.
+        # Ours, too: warm-up, since trained weights meet an optimizer that knows nothing of them;
+        # the average, that of stage III; and, usual for AdamW, the defaults' weight decay of 0.01
+        # and gradients clipped to a norm of 1.
         "warmup_samples": 1000 * batch_size,
         "ema_decays": (0.9999,),
       },

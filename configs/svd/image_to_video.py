@@ -45,8 +45,9 @@ def get_config(variant: str = "") -> ConfigDict:
       "diffusion": {"p_mean": 0.7, "p_std": 1.6},
       "optimizer": {
         "learning_rate": 3e-5,
-        # Ours, as the paper gives none: the warm-up, and from the defaults weight decay of 0.01 and
-        # gradients clipped to a norm of 1. The average is the paper's.
+        # Ours, as the paper gives none: warm-up, since trained weights meet an optimizer that knows
+        # nothing of them; and, usual for AdamW, the defaults' weight decay of 0.01 and gradients
+        # clipped to a norm of 1. The average is the paper's.
         "warmup_samples": 1000 * batch_size,
         "ema_decays": (0.9999,),
       },

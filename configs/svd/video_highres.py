@@ -5,7 +5,7 @@ Command:   vidjax train --config=configs/svd/video_highres.py --workdir=gs://BUC
              --config.encoders.vae=sd21/vae --config.encoders.text=sd21/text_encoder
 Hardware:  v5p:4x8x8 (256 chips) at batch 768. Expected hours and metric: not measured yet.
 Phases:    one, from video_lowres:base. Image to video is another finetuning of the same base
-           (image_to_video.py); interpolation and multi-view start from these two.
+           (image_to_video.py).
 Variants:  paper  nothing of ours: 14 frames, 576x1024, 50k steps, batch 768, lr 3e-5, P_mean 0.5,
                   P_std 1.4.
            v5e, v5p, v6e  after the phase: how much of a batch such a chip takes at once, and what
@@ -36,8 +36,9 @@ def get_config(variant: str = "") -> ConfigDict:
       "diffusion": {"p_mean": 0.5, "p_std": 1.4},
       "optimizer": {
         "learning_rate": 3e-5,
-        # Ours, as the paper gives none: the warm-up, and from the defaults weight decay of 0.01 and
-        # gradients clipped to a norm of 1. The average is the paper's.
+        # Ours, as the paper gives none: warm-up, since trained weights meet an optimizer that knows
+        # nothing of them; and, usual for AdamW, the defaults' weight decay of 0.01 and gradients
+        # clipped to a norm of 1. The average is the paper's.
         "warmup_samples": 1000 * batch_size,
         "ema_decays": (0.9999,),
       },

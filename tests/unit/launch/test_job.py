@@ -3,6 +3,7 @@
 import pytest
 
 from launch import job as jobs
+from launch import preflight
 from tests.unit.launch.descriptions import GPU, TPU, written
 from vidjax.errors import UserError
 
@@ -80,3 +81,12 @@ def test_the_descriptions_that_come_along_are_right(repo_root):
   paths = sorted((repo_root / "launch" / "jobs").glob("*.toml"))
   assert len(paths) >= 4
   assert len({jobs.load(str(path)).name for path in paths}) == len(paths)
+
+
+def test_the_description_of_the_guide_is_let_pass(tmp_path, repo_root):
+  text = (repo_root / "launch" / "README.md").read_text()
+  path = tmp_path / "job.toml"
+  path.write_text(text.partition("```toml\n")[2].partition("```")[0])
+  job = jobs.load(str(path))
+  report = preflight.check(job, "gke", preflight.load_config(job), preflight.NO_PLAN)
+  assert report.refused == []
