@@ -120,10 +120,11 @@ _ADDED = (
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """One program to compile: a piece in one direction."""
+  """One program to compile: a piece in one direction, or in both."""
 
   call: Call
   backward: bool
+  forward: bool = False  # also where the backward pass repeats it
 
   def lower(self, mesh: jax.sharding.Mesh) -> Any:
     """The program on the devices of `mesh`."""
@@ -141,7 +142,8 @@ class Job:
     with jax.set_mesh(mesh):
       if not self.backward:
         return jax.jit(call.forward).lower(*args)
-      return jax.jit(call.backward).lower(*args, placed(call.out, of_result))
+      passes = call.both_ways if self.forward else call.backward
+      return jax.jit(passes).lower(*args, placed(call.out, of_result))
 
 
 def measure(

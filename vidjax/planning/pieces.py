@@ -149,7 +149,12 @@ class Call:
     return remat.run(self.policy, lambda x: module(x, *args, **kwargs), x)
 
   def backward(self, values: list, arrays: list, dy: jax.Array) -> tuple[jax.Array | None, Any]:
-    """The gradients, and the result where the forward pass does not run twice.
+    """The gradients, and the result where the forward pass does not run twice."""
+    y, gradients = self.both_ways(values, arrays, dy)
+    return (None if self.recomputed else y), gradients
+
+  def both_ways(self, values: list, arrays: list, dy: jax.Array) -> tuple[jax.Array, Any]:
+    """The result and the gradients, with all that runs twice in between.
 
     The condition's tokens (a tuple among the arguments) come from frozen encoders and get none.
     """
@@ -161,7 +166,7 @@ class Call:
       return self.forward(_replaced(values, live, some_values), _replaced(arrays, floating, some))
 
     y, vjp = jax.vjp(of_live, [values[i] for i in live], [arrays[i] for i in floating])
-    return (None if self.recomputed else y), vjp(dy)
+    return y, vjp(dy)
 
   @functools.cache  # noqa: B019  (calls are few, and live as long as what is known of them)
   def stored_bytes(self, policy: str = "") -> int:
