@@ -4,14 +4,13 @@
 
 Takes the distinct trained blocks of a config with so many clips on one chip (`vidjax.planning`),
 compiles each alone, forward and backward with what runs twice, and prices it: seconds with bounds,
-share of the peak that its own FLOPs reach, HBM at its fullest, and the operations that take longest.
+share of the peak that its own FLOPs reach, HBM at its fullest, and the operations that take most.
 The last line adds them up, each as often as the step runs it; layers that are not compiled (first
 and last convolution, embeddings, changes of resolution) are arithmetic.
 `--texts=DIR` writes the programs for other tools. Nothing runs; libtpu is needed, no TPU.
 """
 
 import dataclasses
-import os
 import pathlib
 import re
 
@@ -94,7 +93,9 @@ def main(_: list[str]) -> None:
       f"  program/model {cost.matrix_flops / flops:.2f}  compiled in {compiled.seconds:.0f} s",
       flush=True,
     )
-    print("   ", {kind: round(_MILLI * s, 2) for kind, s in cost.by_kind.items()}, cost.unpriced or "")
+    print(
+      "   ", {kind: round(_MILLI * s, 2) for kind, s in cost.by_kind.items()}, cost.unpriced or ""
+    )
     for operation, kind, each, times in cost.top_ops[: given.operations]:
       print(f"    {_MILLI * each:7.2f} ms x{times:<3d} {kind:12s} {operation}")
     seconds, model = seconds + count * cost.seconds, model + count * flops

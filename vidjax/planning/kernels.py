@@ -1,9 +1,9 @@
 """Work of hand-written (Pallas) kernels, which XLA knows nothing about.
 
-A kernel's price is given by who wrote it, from the plain-JAX reference that it replaces and what the
-matrix unit has to do for it. Splash attention and our own kernels (`vidjax.nn.kernels`) are recognized
-by their names and counted from their operands. What a kernel says of itself (`cost_estimate`) is not
-believed.
+A kernel's price is given by who wrote it, from the plain-JAX reference that it replaces and what
+the matrix unit has to do for it. Splash attention and our own kernels (`vidjax.nn.kernels`) are
+recognized by their names and counted from their operands. What a kernel says of itself
+(`cost_estimate`) is not believed.
 """
 
 from collections.abc import Mapping

@@ -2,8 +2,8 @@
 
 What it computes is little, and what it moves as plain products is much: the frames of a position
 lie far apart, and a matrix of T x T numbers fills an eighth of a tile. This kernel reads clips as
-they lie, (T, S, C), and attends in groups of sixteen positions at once: one product of all frames of
-the group with each other, of which a mask keeps what belongs to the same position.
+they lie, (T, S, C), and attends in groups of sixteen positions at once: one product of all frames
+of the group with each other, of which a mask keeps what belongs to the same position.
 
 B batch, T frames, S positions of a frame, C channels of all heads, N heads, D head width, U frames
 that are attended to; in the kernels, R rows: T times the positions of a group.
@@ -77,12 +77,15 @@ def attend_on_tpu(
     width: D, see `suits`.
     interpret: run it without a TPU.
   """
-  (y_BTSC,) = _call(_forward, (q_BTSC, k_BTSC, v_BTSC), 1, width=width, interpret=interpret)
-  return y_BTSC
+  return _value(q_BTSC, k_BTSC, v_BTSC, width, interpret)
+
+
+def _value(q: jax.Array, k: jax.Array, v: jax.Array, width: int, interpret: bool) -> jax.Array:
+  return _call(_forward, (q, k, v), 1, width=width, interpret=interpret)[0]
 
 
 def _save(q: jax.Array, k: jax.Array, v: jax.Array, width: int, interpret: bool) -> tuple:
-  return attend_on_tpu(q, k, v, width, interpret), (q, k, v)
+  return _value(q, k, v, width, interpret), (q, k, v)
 
 
 def _gradient(width: int, interpret: bool, saved: tuple, dy_BTSC: jax.Array) -> tuple:
@@ -162,9 +165,7 @@ def _backward(
   jax.lax.fori_loop(0, block // _GROUP, group, None)
 
 
-def _read(
-  ref, *, start: Any, left: tuple[Any, Any], is_whole: tuple[bool, bool]
-) -> jax.Array:
+def _read(ref, *, start: Any, left: tuple[Any, Any], is_whole: tuple[bool, bool]) -> jax.Array:
   """All frames of a group of positions, (R, C); zeros where a block reaches beyond the array.
 
   Args:
