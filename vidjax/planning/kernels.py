@@ -11,7 +11,7 @@ import dataclasses
 import math
 import re
 
-from vidjax.nn.kernels import temporal_attention
+from vidjax.nn.kernels import work
 from vidjax.planning import hlo
 
 TARGET = "tpu_custom_call"
@@ -95,5 +95,5 @@ def _temporal(
     return None
   shape = next(iter(inside.operands(instruction))).arrays[0].dims
   is_backward = found.group(1) == "backward"
-  matrix, padded, vector = temporal_attention.work(shape, int(found[2]), backward=is_backward)
+  matrix, padded, vector = work.temporal_attention(shape, int(found[2]), backward=is_backward)
   return KernelPrice(matrix, vector, padded)

@@ -18,8 +18,8 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 import jax.numpy as jnp
 
-LANES = 128  # of a vector register: heads that share one are told apart by masks
-_GROUP = 16  # positions that are attended to at once: rows of a tile in bfloat16
+from vidjax.nn.kernels.work import GROUP, LANES
+
 _BLOCK = 128  # positions that are in VMEM at once
 _MOST_FRAMES = 32  # (T * 16)^2 logits are in registers and VMEM
 
@@ -44,24 +44,6 @@ def attend(q_BTSC: jax.Array, k_BTSC: jax.Array, v_BTSC: jax.Array, width: int) 
   )
   weights_BSNTU = jax.nn.softmax(logits_BSNTU).astype(v.dtype)
   return jnp.einsum("bsntu,busnd->btsnd", weights_BSNTU, v).reshape(q_BTSC.shape)
-
-
-def work(shape: Sequence[int], width: int, *, backward: bool) -> tuple[float, float, float]:
-  """What one call does: FLOPs of the reference, FLOPs that the matrix unit does, elementwise work.
-
-  Groups multiply the rows of all their positions, and heads all lanes.
-
-  Args:
-    shape: (B, T, S, C) of the queries.
-    width: D.
-    backward: of the gradient, which computes the weights again.
-  """
-  batch, frames, positions, channels = shape
-  products, elementwise = (5, 18) if backward else (2, 10)
-  groups = batch * -(-positions // _GROUP) * -(-channels // LANES) * (LANES // width)
-  pairs = groups * (frames * _GROUP) ** 2
-  reference = 2.0 * products * batch * frames**2 * positions * channels
-  return reference, 2.0 * products * pairs * LANES, float(elementwise * pairs)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnames=("width", "interpret"))
@@ -100,7 +82,7 @@ def _call(
 ) -> Sequence[jax.Array]:
   """Runs a kernel on blocks of positions and lanes, all frames in each."""
   batch, frames, positions, channels = arrays[0].shape
-  block = min(_BLOCK, -(-positions // _GROUP) * _GROUP)
+  block = min(_BLOCK, -(-positions // GROUP) * GROUP)
   grid = batch, pl.cdiv(positions, block), pl.cdiv(channels, LANES)
   spec = pl.BlockSpec((None, frames, block, LANES), lambda b, s, c: (b, 0, s, c))
   direction = kernel.__name__.strip("_")
@@ -122,17 +104,17 @@ def _forward(q_ref, k_ref, v_ref, y_ref, *, positions: int, channels: int, width
   left = positions - pl.program_id(1) * block, channels - pl.program_id(2) * lanes
 
   def group(index, _):
-    start = pl.multiple_of(index * _GROUP, _GROUP)
-    rows = pl.ds(start, _GROUP)
+    start = pl.multiple_of(index * GROUP, GROUP)
+    rows = pl.ds(start, GROUP)
     read = functools.partial(_read, start=start, left=left, is_whole=is_whole)
     q_RC, k_RC, v_RC = read(q_ref), read(k_ref), read(v_ref)
     y_RC = jnp.zeros(q_RC.shape, jnp.float32)
     for here_RC in _heads(q_RC.shape, width):
       weights_RR = _weights(jnp.where(here_RC, q_RC, 0), k_RC, width)
       y_RC = jnp.where(here_RC, _product(weights_RR.astype(v_RC.dtype), v_RC), y_RC)
-    y_ref[:, rows, :] = y_RC.astype(y_ref.dtype).reshape(frames, _GROUP, lanes)
+    y_ref[:, rows, :] = y_RC.astype(y_ref.dtype).reshape(frames, GROUP, lanes)
 
-  jax.lax.fori_loop(0, block // _GROUP, group, None)
+  jax.lax.fori_loop(0, block // GROUP, group, None)
 
 
 def _backward(
@@ -143,8 +125,8 @@ def _backward(
   left = positions - pl.program_id(1) * block, channels - pl.program_id(2) * lanes
 
   def group(index, _):
-    start = pl.multiple_of(index * _GROUP, _GROUP)
-    rows = pl.ds(start, _GROUP)
+    start = pl.multiple_of(index * GROUP, GROUP)
+    rows = pl.ds(start, GROUP)
     read = functools.partial(_read, start=start, left=left, is_whole=is_whole)
     q_RC, k_RC, v_RC, dy_RC = read(q_ref), read(k_ref), read(v_ref), read(dy_ref)
     dq_RC, dk_RC, dv_RC = (jnp.zeros(q_RC.shape, jnp.float32) for _ in range(3))
@@ -160,9 +142,9 @@ def _backward(
       dq_RC = jnp.where(here_RC, _product(dlogits_RR, k_RC), dq_RC)
       dk_RC += _product(dlogits_RR, own_q_RC, transposed=True)
     for ref, value_RC in ((dq_ref, dq_RC), (dk_ref, dk_RC), (dv_ref, dv_RC)):
-      ref[:, rows, :] = value_RC.astype(ref.dtype).reshape(frames, _GROUP, lanes)
+      ref[:, rows, :] = value_RC.astype(ref.dtype).reshape(frames, GROUP, lanes)
 
-  jax.lax.fori_loop(0, block // _GROUP, group, None)
+  jax.lax.fori_loop(0, block // GROUP, group, None)
 
 
 def _read(ref, *, start: Any, left: tuple[Any, Any], is_whole: tuple[bool, bool]) -> jax.Array:
@@ -174,7 +156,7 @@ def _read(ref, *, start: Any, left: tuple[Any, Any], is_whole: tuple[bool, bool]
     left: positions and channels from the block's start to the array's end.
     is_whole: whether positions and channels fill all blocks.
   """
-  x_TPC = ref[:, pl.ds(start, _GROUP), :]
+  x_TPC = ref[:, pl.ds(start, GROUP), :]
   for dim, first in ((1, start), (2, 0)):
     if not is_whole[dim - 1]:
       index = first + jax.lax.broadcasted_iota(jnp.int32, x_TPC.shape, dim)
@@ -194,7 +176,7 @@ def _weights(q_RC: jax.Array, k_RC: jax.Array, width: int) -> jax.Array:
     q_RC, k_RC, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
   )
   position_RR = functools.partial(jax.lax.broadcasted_iota, jnp.int32, logits_RR.shape)
-  same_RR = position_RR(0) % _GROUP == position_RR(1) % _GROUP
+  same_RR = position_RR(0) % GROUP == position_RR(1) % GROUP
   logits_RR = jnp.where(same_RR, logits_RR * width**-0.5, -jnp.inf)
   weights_RR = jnp.exp(logits_RR - jnp.max(logits_RR, -1, keepdims=True))
   return weights_RR / jnp.sum(weights_RR, -1, keepdims=True)
