@@ -77,7 +77,7 @@ def main(_: list[str]) -> None:
     name = quick.name_of(call)
     if not (call.trained and call.compiled and re.search(given.only, name)):
       continue
-    lowered = piece_costs.Job(call, backward=True, forward=True).lower(cell.program.mesh)
+    lowered = piece_costs.lower(call, call.both_ways, cell.program.mesh)
     compiled = compilation.compile_lowered(lowered, topology, cache)
     cost = pricing.price(compiled.hlo_text, topology)
     if given.texts:
