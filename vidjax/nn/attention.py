@@ -6,13 +6,16 @@ N heads, D head width; in `Attention`, A any batch dims, L queries, M keys. Soft
 Dims are not merged: one that is divided among devices would have to be gathered for it.
 """
 
+import functools
+
 from flax import nnx
 import jax
 import jax.numpy as jnp
 
 from vidjax.nn.dense import Dense
 from vidjax.nn.init import Keys
-from vidjax.parallel import remat
+from vidjax.nn.kernels import flash_attention, temporal_attention
+from vidjax.parallel import plan, remat
 
 
 class Attention(nnx.Module):
@@ -76,6 +79,8 @@ def _attend(q_ALND: jax.Array, k_AMND: jax.Array, v_AMND: jax.Array, *, causal: 
   shared, more = "ABC"[: k_AMND.ndim - 3], "JKL"[k_AMND.ndim - q_ALND.ndim - 1 :]
   queries, keys, logits = f"{shared}{more}ND", f"{shared}MND", f"{shared}N{more}M"
   q_ALND = q_ALND * q_ALND.shape[-1] ** -0.5
+  if not causal and flash_attention.suits(q_ALND, k_AMND) and plan.platform() == "tpu":
+    return plan.local(flash_attention.attend_on_tpu, q_ALND, k_AMND, v_AMND)
   logits_ANLM = jnp.einsum(
     f"{queries},{keys}->{logits}", q_ALND, k_AMND, preferred_element_type=jnp.float32
   )
@@ -90,4 +95,9 @@ def _attend(q_ALND: jax.Array, k_AMND: jax.Array, v_AMND: jax.Array, *, causal: 
 
 def over_time(attention: Attention, x_BTSC: jax.Array) -> jax.Array:
   """Each position attends to itself in all frames."""
-  return attention(x_BTSC.swapaxes(1, 2)).swapaxes(1, 2)
+  width = x_BTSC.shape[-1] // attention.heads
+  if plan.platform() != "tpu" or not temporal_attention.suits(x_BTSC.shape[1], width):
+    return attention(x_BTSC.swapaxes(1, 2)).swapaxes(1, 2)
+  q, k, v = attention.to_q(x_BTSC), attention.to_k(x_BTSC), attention.to_v(x_BTSC)
+  kernel = functools.partial(temporal_attention.attend_on_tpu, width=width)
+  return attention.to_out(remat.named(plan.local(kernel, q, k, v), remat.ATTENTION))

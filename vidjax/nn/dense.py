@@ -70,6 +70,9 @@ class FeedForward(nnx.Module):
 
 
 def _geglu(x: jax.Array, kernel_CF: jax.Array, bias_F: jax.Array) -> jax.Array:
-  product = remat.named(x @ kernel_CF, remat.DENSE)
-  value, gate = jnp.split(product + bias_F.reshape((1,) * (x.ndim - 1) + (-1,)), 2, axis=-1)
+  # Two products: halves of one would be cut out of it, and their gradients joined again.
+  value, gate = (
+    remat.named(x @ kernel, remat.GATED) + bias.reshape((1,) * (x.ndim - 1) + (-1,))
+    for kernel, bias in zip(jnp.split(kernel_CF, 2, -1), jnp.split(bias_F, 2), strict=True)
+  )
   return value * jax.nn.gelu(gate, approximate=False)

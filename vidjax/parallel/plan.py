@@ -171,6 +171,29 @@ def apply(
   )(x, kernel, *vectors)
 
 
+def platform() -> str:
+  """What is compiled for, "cpu", "gpu" or "tpu": of the mesh, whose devices need not be here."""
+  device = jax.sharding.get_abstract_mesh().abstract_device
+  return jax.default_backend() if device is None else device.platform
+
+
+def local(op: Callable[..., jax.Array], x: jax.Array, *others: jax.Array) -> jax.Array:
+  """`op(x, *others)`, each device on its part: of what XLA cannot divide by itself, as kernels.
+
+  Args:
+    op: to an array of the layout and the number of dims of `x`; every entry along a dim that is
+      split stands for itself.
+    x: as it is laid out.
+    others: likewise.
+  """
+  mesh = jax.sharding.get_abstract_mesh()
+  if mesh.empty or mesh.size == 1:
+    return op(x, *others)
+  specs = tuple(_spec(each) for each in (x, *others))
+  # Kernels do not say over which axes their results vary.
+  return jax.shard_map(op, in_specs=specs, out_specs=specs[0], check_vma=False)(x, *others)
+
+
 # --- Activations ----------------------------------------------------------------------------------
 
 

@@ -5,7 +5,8 @@ name what is worth storing (`named`), a policy says which of the names are store
 
   none       everything is stored, nothing runs twice
   matmuls    results of convolutions, linear layers and attention: norms, activations and softmax
-             run twice
+             run twice, and the product before a gate, which is as wide as all others of its block
+             together: it is computed as soon as read
   attention  what attention has read from the values: its last product, and a kernel that computes
              attention in one piece, need not run twice
   block      nothing but the inputs of blocks: all of a block runs twice
@@ -26,6 +27,7 @@ from jax.ad_checkpoint import checkpoint_name
 # Names of values, given by the layer that computes them.
 CONV = "conv"
 DENSE = "dense"
+GATED = "gated"  # before the gate of a feed-forward
 ATTENTION = "attention"
 _INPUT = "block_input"
 

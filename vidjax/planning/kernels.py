@@ -1,7 +1,8 @@
 """Work of hand-written (Pallas) kernels, which XLA knows nothing about.
 
-A kernel's price is given by who wrote it, from the plain-JAX reference that it replaces. Splash
-attention is recognized by its name and counted from its operands. What a kernel says of itself
+A kernel's price is given by who wrote it, from the plain-JAX reference that it replaces and what
+the matrix unit has to do for it. Splash attention and our own kernels (`vidjax.nn.kernels`) are
+recognized by their names and counted from their operands. What a kernel says of itself
 (`cost_estimate`) is not believed.
 """
 
@@ -10,6 +11,7 @@ import dataclasses
 import math
 import re
 
+from vidjax.nn.kernels import work
 from vidjax.planning import hlo
 
 TARGET = "tpu_custom_call"
@@ -57,7 +59,7 @@ def price(
   for pattern, given in prices.items():
     if re.search(pattern, name):
       return given
-  return _splash(inside, instruction, name, lanes)
+  return _splash(inside, instruction, name, lanes) or _temporal(inside, instruction, name)
 
 
 def _splash(
@@ -82,3 +84,16 @@ def _splash(
   products = {"fwd": 2, "dq": 3, "dkv": 5 if len(instruction.arrays) >= 3 else 4}[part.group(1)]
   pairs = 2.0 * products * math.prod(query[:-2]) * query[-2] * key[-2]
   return KernelPrice(pairs * query[-1], padded_flops=pairs * max(query[-1], lanes))
+
+
+def _temporal(
+  inside: hlo.Computation, instruction: hlo.Instruction, name: str
+) -> KernelPrice | None:
+  """`vidjax.nn.kernels.temporal_attention`: the width of a head is in the name."""
+  found = re.search(r"temporal_attention_(forward|backward)_(\d+)", name)
+  if not found:
+    return None
+  shape = next(iter(inside.operands(instruction))).arrays[0].dims
+  is_backward = found.group(1) == "backward"
+  matrix, padded, vector = work.temporal_attention(shape, int(found[2]), backward=is_backward)
+  return KernelPrice(matrix, vector, padded)

@@ -24,9 +24,7 @@ from vidjax.planning.topology import Topology
 _SMALL_MATRIX = 0.6
 # A resolution with a smaller share of the step's FLOPs has no program of its own.
 _OWN_PROGRAM = 0.05
-# Policies that run all of a block again, and how XLA's names show it.
-_WHOLE_AGAIN = ("block", "offload")
-_AGAIN = "rematted_computation"
+_AGAIN = "rematted_computation"  # in XLA's names of what runs a second time
 _MATRIX_KINDS = ("conv", "dot", "kernel")
 # Of forward and backward pass, what the forward pass of a block takes where no program tells;
 # 0.30 to 0.39 in compiled blocks.
@@ -118,30 +116,27 @@ _ADDED = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
-  """One program to compile: a piece in one direction."""
+def lower(call: Call, passes: Callable[..., Any], mesh: jax.sharding.Mesh) -> Any:
+  """The program of a call on the devices of `mesh`, to be compiled.
 
-  call: Call
-  backward: bool
+  Args:
+    call: what is called.
+    passes: its `forward`, `backward` or `both_ways`.
+    mesh: devices that need not be here.
+  """
+  of_parameters, of_arrays, of_result = call.layout
 
-  def lower(self, mesh: jax.sharding.Mesh) -> Any:
-    """The program on the devices of `mesh`."""
-    call = self.call
-    of_parameters, of_arrays, of_result = call.layout
+  def placed(like: Any, spec: jax.P) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=jax.NamedSharding(mesh, spec))
 
-    def placed(like: Any, spec: jax.P) -> jax.ShapeDtypeStruct:
-      sharding = jax.NamedSharding(mesh, spec)
-      return jax.ShapeDtypeStruct(like.shape, like.dtype, sharding=sharding)
-
-    args = (
-      list(map(placed, call.parameters, of_parameters)),
-      list(map(placed, call.arrays, of_arrays)),
-    )
-    with jax.set_mesh(mesh):
-      if not self.backward:
-        return jax.jit(call.forward).lower(*args)
-      return jax.jit(call.backward).lower(*args, placed(call.out, of_result))
+  args: list[Any] = [
+    list(map(placed, call.parameters, of_parameters)),
+    list(map(placed, call.arrays, of_arrays)),
+  ]
+  if passes != call.forward:
+    args.append(placed(call.out, of_result))
+  with jax.set_mesh(mesh):
+    return jax.jit(passes).lower(*args)
 
 
 def measure(
@@ -165,32 +160,29 @@ def measure(
   distinct = [call for call, _ in steps.distinct.values()]
   models = _models(steps)
   chosen = [call for call in distinct if call.compiled and models[call.key] is call]
-  work = [Job(call, backward=True) for call in chosen if call.trained]
-  work += [Job(call, backward=False) for call in chosen if not _is_in_backward(call)]
-  measured: dict[tuple, dict[bool, tuple[PieceCost, float]]] = {}
+  costs: dict[tuple, PieceCost] = {}
   compiling = 0.0
 
-  def run(job: Job) -> tuple[Job, PieceCost, float, float]:
-    compiled = compilation.compile_lowered(job.lower(mesh), topology, cache)
+  def run(call: Call) -> tuple[Call, PieceCost, float]:
+    compiled = compilation.compile_lowered(lower(call, _passes(call), mesh), topology, cache)
     if compiled.too_large:
       # It cannot run, whatever it would take; the memory says so.
-      names = {f"{job.call.kind.__name__}, which does not fit": 1}
-      cost = PieceCost(temporaries=compiled.memory.total, unpriced=names)
-      return job, cost, 0.0, compiled.seconds
-    again = share_of_cycles(compiled.hlo_text, _AGAIN)
-    return job, _priced(compiled, topology), again, compiled.seconds
+      names = {f"{call.kind.__name__}, which does not fit": 1}
+      return call, PieceCost(temporaries=compiled.memory.total, unpriced=names), compiled.seconds
+    cost = _priced(compiled, topology)
+    again = share_of_cycles(compiled.hlo_text, _AGAIN) if call.trained else 0.0
+    return call, _once(call, cost, again, mesh.size), compiled.seconds
 
   pool = concurrent.futures.ThreadPoolExecutor(jobs)  # XLA compiles outside of Python's lock
   try:
-    running = [pool.submit(run, job) for job in work]
+    running = [pool.submit(run, call) for call in chosen]
     for done, future in enumerate(concurrent.futures.as_completed(running), 1):
-      job, cost, again, seconds = future.result()
-      measured.setdefault(job.call.key, {})[job.backward] = cost, again
+      call, cost, seconds = future.result()
+      costs[call.key] = cost
       compiling += seconds
-      progress(done, len(work), job.call.kind.__name__)
+      progress(done, len(chosen), call.kind.__name__)
   finally:
     pool.shutdown(wait=False, cancel_futures=True)  # on an interrupt, nobody waits for XLA
-  costs = {call.key: _combined(call, measured[call.key]) for call in chosen}
   for call in distinct:
     if not call.compiled:
       costs[call.key] = small(call, topology, mesh.size)
@@ -199,24 +191,32 @@ def measure(
   return costs, compiling
 
 
-def _combined(call: Call, programs: dict[bool, tuple[PieceCost, float]]) -> PieceCost:
-  """Makes a forward and a backward pass, each once, of what was compiled.
+def _passes(call: Call) -> Callable[..., Any]:
+  """What tells both passes: where all of a block runs twice, the backward pass alone."""
+  if not call.trained:
+    return call.forward
+  return call.backward if call.runs_twice else call.both_ways
 
-  The program of a backward pass holds what the policy runs again; without a policy, the forward
-  pass. Where all is run again, that is the forward pass once more.
+
+def _once(call: Call, cost: PieceCost, again: float, devices: int) -> PieceCost:
+  """A forward and a backward pass, each once, of a program in which a part runs twice.
+
+  Args:
+    call: what was compiled.
+    cost: of its program.
+    again: the share of that which runs a second time.
+    devices: that share the work.
   """
   if not call.trained:
-    return programs[False][0]
-  backward, again = programs[True]
-  if not call.recomputed:
-    return dataclasses.replace(backward, forward_share=_FORWARD)
-  if _runs_whole_again(call):
-    return dataclasses.replace(backward, forward_share=again, again=again)
-  forward = programs[False][0]
-  once = PieceCost().plus(backward, 1.0 - again).plus(forward)
-  share = forward.seconds / once.seconds if once.seconds else 0.0
-  part = again * backward.seconds / once.seconds if once.seconds else 0.0
-  return dataclasses.replace(once, forward_share=share, again=part)
+    return cost
+  if call.runs_twice:  # the program has the second time only
+    return dataclasses.replace(cost, forward_share=again, again=again)
+  once = PieceCost().plus(cost, 1.0 - again)
+  # What waits for the backward pass is in between in this program, and stored in the step.
+  between = max(0.0, cost.temporaries - call.stored_bytes() / devices)
+  return dataclasses.replace(
+    once, temporaries=between, forward_share=_FORWARD, again=again / (1.0 - again)
+  )
 
 
 def small(call: Call, topology: Topology, devices: int = 1) -> PieceCost:
@@ -276,15 +276,6 @@ def share_of_cycles(hlo_text: str, scope: str) -> float:
       total += int(found[1])
       within += int(found[1]) * (scope in line)
   return within / total if total else 0.0
-
-
-def _runs_whole_again(call: Call) -> bool:
-  return call.trained and call.policy in _WHOLE_AGAIN
-
-
-def _is_in_backward(call: Call) -> bool:
-  """Whether the program of the backward pass tells what the forward pass costs."""
-  return call.trained and (not call.recomputed or _runs_whole_again(call))
 
 
 def _models(steps: Steps) -> dict[tuple, Call]:

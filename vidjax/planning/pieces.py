@@ -51,7 +51,7 @@ SMALL = (
   resample.Downsample,
   resample.Upsample,
 )
-_NO_REMAT = "none"
+_WHOLE_AGAIN = ("block", "offload")  # policies that run all of a block twice
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -92,7 +92,12 @@ class Call:
   @property
   def recomputed(self) -> bool:
     """Whether the backward pass runs (part of) the forward pass again."""
-    return self.trained and self.policy not in (None, _NO_REMAT)
+    return self.trained and self.policy not in (None, "none")
+
+  @property
+  def runs_twice(self) -> bool:
+    """Whether the backward pass begins by running the whole forward pass again."""
+    return self.trained and self.policy in _WHOLE_AGAIN
 
   @property
   def compiled(self) -> bool:
@@ -148,8 +153,12 @@ class Call:
       return module(x, *args, **kwargs)
     return remat.run(self.policy, lambda x: module(x, *args, **kwargs), x)
 
-  def backward(self, values: list, arrays: list, dy: jax.Array) -> tuple[jax.Array | None, Any]:
-    """The gradients, and the result where the forward pass does not run twice.
+  def backward(self, values: list, arrays: list, dy: jax.Array) -> Any:
+    """The gradients; what only the result needs is left out of the program."""
+    return self.both_ways(values, arrays, dy)[1]
+
+  def both_ways(self, values: list, arrays: list, dy: jax.Array) -> tuple[jax.Array, Any]:
+    """The result and the gradients, with all that runs twice in between.
 
     The condition's tokens (a tuple among the arguments) come from frozen encoders and get none.
     """
@@ -161,7 +170,7 @@ class Call:
       return self.forward(_replaced(values, live, some_values), _replaced(arrays, floating, some))
 
     y, vjp = jax.vjp(of_live, [values[i] for i in live], [arrays[i] for i in floating])
-    return (None if self.recomputed else y), vjp(dy)
+    return y, vjp(dy)
 
   @functools.cache  # noqa: B019  (calls are few, and live as long as what is known of them)
   def stored_bytes(self, policy: str = "") -> int:

@@ -131,7 +131,7 @@ def assemble(
     cost = costs[key]
     weight = times * count * (1.0 + cost.again) * rows
     total = total.plus(cost, weight)
-    parts.append((_name(call), cost.seconds * weight, times * count, cost.compiled))
+    parts.append((name_of(call), cost.seconds * weight, times * count, cost.compiled))
   for name, seconds in (
     ("skips joined", times * share * _joined_seconds(steps, topology)),
     ("optimizer and moving average", data_parallel.update_seconds(program, topology)),
@@ -202,7 +202,8 @@ def _fullest(
   return max(moments, default=0.0)
 
 
-def _name(call: pieces.Call) -> str:
+def name_of(call: pieces.Call) -> str:
+  """For people: kind, channels and size."""
   if call.network:
     return f"{call.network} encoder: {call.kind.__name__}"
   size = "x".join(map(str, call.x.shape[1:-1]))

@@ -1,0 +1,1 @@
+"""Kernels: one file each, with the plain-JAX reference whose signature and values it has."""
