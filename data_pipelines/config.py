@@ -63,8 +63,8 @@ class LookConfig:
   clip: str = ""
   # File of a head on CLIP's image embeddings, such as LAION's for ViT-L/14; "" for none.
   aesthetic: str = ""
-  # Pictures at once on the accelerator.
-  batch_size: int = 48
+  # Pictures at once on the accelerator, always so many: what is left at an end is filled up.
+  batch_size: int = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,7 @@ class CaptionConfig:
   # Frames that the video captioner sees, evenly spread, and the shorter side of all pictures.
   num_frames: int = 8
   short_side: int = 384
-  # Requests to a server at once (in each worker), how often each is repeated, and its time.
+  # Requests at once in each worker process, of all its sources; how often each is repeated; its time.
   concurrency: int = 16
   retries: int = 6
   timeout_s: float = 120.0

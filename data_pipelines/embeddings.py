@@ -23,7 +23,7 @@ _CLIPS_PER_PART = 100_000
 
 
 def write(root: beam.Pipeline, rows: Collection, paths: Paths) -> None:
-  """Adds the writing of embeddings to a pipeline; `rows` are `judging.Row` with an embedding."""
+  """Adds the writing of embeddings to a pipeline; `rows` are `rows.Row` with an embedding."""
   count = rows | "number of embeddings" >> beam.combiners.Count.Globally()
   parts = (
     rows
