@@ -91,7 +91,8 @@ class CaptionConfig:
   # Frames that the video captioner sees, evenly spread, and the shorter side of all pictures.
   num_frames: int = 8
   short_side: int = 384
-  # Requests at once in each worker process, of all its sources; how often each is repeated; its time.
+  # Requests at once in each worker process, of all its sources; how often each is repeated, and its
+  # time.
   concurrency: int = 16
   retries: int = 6
   timeout_s: float = 120.0
