@@ -114,8 +114,9 @@ class SelectConfig:
   min_seconds: float = 4.0
   # Pixels per second at a shorter side of 16; below it nothing on screen moves.
   min_motion_score: float = 0.12
-  # `drop_...`: share of the clips with the worst scores that is dropped, too. SVD's at scale
-  # (appendix C): 0.25 most static, 0.25 most text, 0.25 least aesthetic, 0.5 least similar.
+  # `drop_...`: of the clips that come to the stage and have the score, the share at most that is
+  # dropped, too, the worst first. SVD's, of its whole set (appendix C): 0.25 most static, 0.25 most
+  # text, 0.25 least aesthetic, 0.5 least similar.
   drop_most_static: float = 0.0
   # Trembling of the camera, in pixels at a shorter side of 16; None for any.
   max_shake: float | None = None
