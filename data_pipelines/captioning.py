@@ -48,9 +48,10 @@ class Pool:
     """Calls `function(*args)` when it is its turn."""
     try:
       return self._executor.submit(self._call, function, args)
-    except RuntimeError:  # it was closed
-      assert self._failure
-      raise self._failure from None
+    except RuntimeError:
+      if self._failure is None:
+        raise
+      raise self._failure from None  # which has closed it
 
   def result(self, future: concurrent.futures.Future) -> Any:
     """What a call gave; raises the failure of another one, if that has kept it from running."""
