@@ -49,6 +49,7 @@ audit: ## Look up known vulnerabilities of all locked packages (needs the networ
 	$(VENV)-audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/dev.lock
 	$(VENV)-audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/tpu.lock
 	$(VENV)-audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/cuda13.lock
+	$(VENV)-audit/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/beam.lock
 	echo torch==$(TORCH) | $(VENV)-audit/bin/pip-audit --strict --disable-pip --no-deps -r /dev/stdin
 
 clean: ## Remove the environment and the demo's results
@@ -63,8 +64,9 @@ $(VENV)/.installed: requirements/base.lock setup.py
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-# torch is named apart from the lock: the CPU build has another hash than the one with CUDA.
+# torch is named apart from the lock: the CPU build has another hash than the one with CUDA. --no-deps,
+# since the lock is whole, and leaves out what scenedetect asks for and has already (opencv-python).
 $(VENV)/.installed-dev: $(VENV)/.installed requirements/dev.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check torch==$(TORCH)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements/dev.lock
 	@touch $@

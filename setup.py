@@ -47,6 +47,7 @@ setuptools.setup(
   ],
   extras_require={
     "tpu": ["jax[tpu]"],
+    "beam": ["apache-beam[gcp]", "gcsfs", "s3fs"],
     "cuda13": ["jax[cuda13]"],
     "curate": [
       "apache-beam",
@@ -72,6 +73,7 @@ setuptools.setup(
       "pytest-xdist",
       "ruff",
       "s3fs",
+      "scenedetect",
     ],
   },
   entry_points={"console_scripts": ["vidjax = vidjax.cli:main"]},

@@ -5,7 +5,8 @@
 Files are those with a shorter side of 480 pixels or so. Everything runs on one core in turn, round
 after round; what is reported are medians of ratios within a round. With --peers: PySceneDetect in
 three passes (native rate, 8 and 2 fps), OpenCV for flow and frames, RapidOCR as it comes, and one
-ffmpeg for each clip with our settings (`pip install --no-deps scenedetect imageio-ffmpeg`).
+ffmpeg for each clip with our settings (`pip install --no-deps imageio-ffmpeg`; PySceneDetect is
+among the packages of the tests).
 
 --hours makes a film of so many hours of 640 x 360 and reads it in a process of its own, for its
 memory.

@@ -7,7 +7,7 @@ The videos are made up from seeds (`tests/edited_videos.py`): every second bound
 others are dissolves and fades, and shots are full of flashes, lamps, strobes, whip pans, titles and
 things that pass the lens. A hard cut counts as found within two frames; a gradual change where a
 boundary lies within its span. What is reported anywhere else is false. With --peers, the detectors
-of PySceneDetect see the same files (`pip install --no-deps scenedetect`).
+of PySceneDetect, which is among the packages of the tests, see the same files.
 
 --samples is a folder of real videos with a `MANIFEST.json`: `files`, each with `file`, `cut_frames`
 and `transitions` (`type`: dissolve, fade_to_black or fade_from_black; `start`, `end`).
@@ -117,14 +117,16 @@ def _peer(name: str) -> Callable[[str], list[tuple[int, str]]]:
   return detect
 
 
-def _methods(peers: bool) -> dict[str, Callable[[str], list[tuple[int, str]]]]:
-  methods = {"vidjax": ours}
+def methods(peers: bool) -> dict[str, Callable[[str], list[tuple[int, str]]]]:
+  """Functions from a file to its boundaries, by name."""
+  found = {"vidjax": ours}
   if peers:
-    methods |= {name: _peer(name) for name in ("ContentDetector", "AdaptiveDetector")}
-  return methods
+    found |= {name: _peer(name) for name in ("ContentDetector", "AdaptiveDetector")}
+  return found
 
 
-def _sample(path: str, label: dict[str, Any], peers: bool) -> dict[str, Score]:
+def labelled(label: dict[str, Any]) -> list[Any]:
+  """The boundaries of an entry of `MANIFEST.json`."""
   import edited_videos
 
   truth = [edited_videos.Boundary("hard", frame, frame) for frame in label["cut_frames"]]
@@ -133,17 +135,23 @@ def _sample(path: str, label: dict[str, Any], peers: bool) -> dict[str, Score]:
     for t in label["transitions"]
     if t["start"] > 0  # a fade at the file's start bounds nothing
   ]
-  return {name: score(method(path), truth) for name, method in _methods(peers).items()}
+  return truth
+
+
+def _sample(path: str, label: dict[str, Any], peers: bool) -> dict[str, Score]:
+  truth = labelled(label)
+  return {name: score(method(path), truth) for name, method in methods(peers).items()}
 
 
 def _one(seed: int, shots: int, peers: bool) -> dict[str, Score]:
   import edited_videos
 
-  methods = _methods(peers)
   with tempfile.TemporaryDirectory() as folder:
     path = pathlib.Path(folder) / "edited.mp4"
     edited = edited_videos.write(path, seed, shots)
-    return {name: score(method(str(path)), edited.boundaries) for name, method in methods.items()}
+    return {
+      name: score(method(str(path)), edited.boundaries) for name, method in methods(peers).items()
+    }
 
 
 def main(_: list[str]) -> None:

@@ -6,9 +6,9 @@ language model that combines their texts; training draws them 0.5, 0.25, 0.25
 """
 
 from collections.abc import Callable, Mapping, Sequence
-import concurrent.futures
 import dataclasses
 import re
+from typing import Any
 
 import av.error
 import cv2
@@ -38,9 +38,47 @@ class Shown:
   frames: tuple[bytes, ...]
 
 
-def key(config: config_lib.CaptionConfig, known: Mapping[str, str]) -> str:
-  """What the texts of a clip depend on, besides the clip."""
+@dataclasses.dataclass(frozen=True)
+class Told:
+  """What captioners said of a clip.
+
+  Attributes:
+    texts: By name, without those that the clip brought along; "" is an answer, too.
+    refused: By name, what the server of a model answered that does not take the clip.
+  """
+
+  texts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  refused: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+  def to_json(self) -> dict[str, Any]:
+    """As plain JSON."""
+    return {"texts": dict(self.texts), "refused": dict(self.refused)}
+
+
+def weights(config: config_lib.CaptionConfig) -> dict[str, str]:
+  """Short hashes of the models in folders, by the name of their texts."""
+  return {
+    name: captioners.weights(captioner.model)
+    for name, captioner in config.captioners.items()
+    if not captioner.endpoint
+  }
+
+
+def key(
+  config: config_lib.CaptionConfig, weights: Mapping[str, str], known: Mapping[str, str]
+) -> str:
+  """What the texts of a clip depend on, besides the clip.
+
+  Args:
+    config: The captioners.
+    weights: See there; they take the place of paths.
+    known: Texts that the clip brought along.
+  """
   what = dataclasses.replace(config, concurrency=1, retries=0, timeout_s=1.0, api_key_env="")
+  for name, hashed in weights.items():
+    what = dataclasses.replace(
+      what, **{name: dataclasses.replace(config.captioners[name], model=hashed)}
+    )
   return config_lib.fingerprint(what, PROMPTS, dict(known))
 
 
@@ -77,55 +115,74 @@ def read(
   return shown
 
 
+def missing(known: Mapping[str, str], told: Told, config: config_lib.CaptionConfig) -> list[str]:
+  """Names of the captioners that have not answered yet, in the order in which they are asked."""
+  done = known.keys() | told.texts.keys() | told.refused.keys()
+  left = [name for name in config.captioners if name not in done]
+  # The summary goes last, as it is made of the others, and not at all where there are none.
+  if left == ["llm"] and _input("llm", None, {**known, **told.texts}, config) is None:
+    return []
+  return left
+
+
+def lasting(told: Told, config: config_lib.CaptionConfig) -> Told:
+  """What of it is worth remembering.
+
+  As long as a model has taken nothing, its refusals say more about it than about clips. They are
+  asked for again then, and so is the summary, which was made without.
+  """
+  refused = {
+    name: answer
+    for name, answer in told.refused.items()
+    if captioners.tally(config.captioners[name]).taken
+  }
+  if refused == told.refused:
+    return told
+  return Told({name: text for name, text in told.texts.items() if name != "llm"}, refused)
+
+
 def write(
-  shown: Sequence[Shown],
-  known: Mapping[str, Mapping[str, str]],
+  one: Shown,
+  known: Mapping[str, str],
+  told: Told,
   config: config_lib.CaptionConfig,
-) -> dict[str, dict[str, str]]:
-  """Writes the texts that clips do not have yet.
+  save: Callable[[Told], None] = lambda told: None,
+) -> Told:
+  """Writes the texts that a clip does not have yet.
 
   Args:
-    shown: What there is to see.
-    known: Clip id -> texts that it has, by name.
+    one: What there is to see.
+    known: Texts that the clip brought along, by name.
+    told: What was said before.
     config: The captioners.
-
-  Returns:
-    Clip id -> new texts by name; a captioner that does not take a clip leaves its text out.
+    save: Called with all there is after each answer.
 
   Raises:
     captioners.EndpointError: a server does not answer.
     ValueError: a model cannot be opened.
   """
-  texts: dict[str, dict[str, str]] = {one.clip_id: {} for one in shown}
-  # The summary goes last, as it is made of the others.
-  for name in config.captioners:
-    captioner = captioners.load(config, name)
-    todo = [one for one in shown if name not in known.get(one.clip_id, {})]
-    inputs = [
-      _input(name, one, {**known.get(one.clip_id, {}), **texts[one.clip_id]}, config)
-      for one in todo
-    ]
-    with concurrent.futures.ThreadPoolExecutor(config.concurrency) as pool:
-      asked = [pool.submit(captioner, *one) if one else None for one in inputs]
-      try:
-        for one, answer in zip(todo, asked, strict=True):
-          if answer and (text := answer.result()):
-            texts[one.clip_id][name] = " ".join(text.split())
-      except BaseException:
-        pool.shutdown(cancel_futures=True)
-        raise
-  return texts
+  for name in missing(known, told, config):
+    asked = _input(name, one, {**known, **told.texts}, config)
+    if asked is None:
+      continue
+    try:
+      text = " ".join(captioners.load(config, name)(*asked).split())
+    except captioners.RefusedError as error:
+      told = dataclasses.replace(told, refused={**told.refused, name: str(error)})
+    else:
+      told = dataclasses.replace(told, texts={**told.texts, name: text})
+    save(told)
+  return told
 
 
 def _input(
-  name: str, one: Shown, texts: Mapping[str, str], config: config_lib.CaptionConfig
+  name: str, one: Shown | None, texts: Mapping[str, str], config: config_lib.CaptionConfig
 ) -> tuple[Sequence[bytes], str] | None:
   """Pictures and prompt for one captioner; None where it has nothing to go by."""
   prompt = config.captioners[name].prompt or PROMPTS[name]
-  if name == "image":
-    return (one.middle,), prompt
-  if name == "video":
-    return one.frames, prompt
+  if name in ("image", "video"):
+    assert one, "models of pictures are shown some"
+    return ((one.middle,) if name == "image" else one.frames), prompt
   others = {other: texts.get(other, "") for other in ("image", "video")}
   if not any(others.values()):
     return None

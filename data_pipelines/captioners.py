@@ -2,11 +2,16 @@
 
 Both are functions (JPEGs, prompt) -> text. They run where the accelerator is, in the pipeline's
 worker. Texts are the likeliest ones, not drawn, so that a run that is repeated gives the same.
+
+A server may refuse a request for what is in it: then this clip has no text of its model. If it
+refuses all of them, the fault is not in the clips: see `RefusedError` and `Tally`.
 """
 
 import base64
 from collections.abc import Callable, Sequence
+import dataclasses
 import functools
+import hashlib
 import io
 import os
 import threading
@@ -18,20 +23,84 @@ from requests import adapters
 from urllib3.util import retry
 
 from data_pipelines import config as config_lib
-from vidjax import errors
+from vidjax import errors, redaction, storage
 
-# Pictures and a prompt in, text out; None where the model does not take this input.
-Captioner: TypeAlias = Callable[[Sequence[bytes], str], str | None]
+# Pictures and a prompt in, text out.
+Captioner: TypeAlias = Callable[[Sequence[bytes], str], str]
 
 # What a server says about one request, not about all of them: too long, refused by a filter.
 _ABOUT_THE_REQUEST = (400, 413, 422)
 _PASSING = (408, 409, 425, 429, 500, 502, 503, 504)
 _MAX_BACKOFF_S = 60.0
+_QUOTED = 300  # characters of a server's answer
+# A model that has taken none of its first so many requests takes none.
+FIRST_REQUESTS = 8
+# Of a large file so many places are looked at, each with so many bytes.
+_PLACES, _BYTES_AT_PLACE = 64, 4096
 _lock = threading.Lock()
+_counting = threading.Lock()
 
 
 class EndpointError(errors.DataError):
   """A server does not answer, or not as the protocol says. Exit code 3; run again to go on."""
+
+
+class RefusedError(Exception):
+  """A server does not take one request; the text is what it answered."""
+
+
+@dataclasses.dataclass
+class Tally:
+  """How a model of a server has answered in this process so far."""
+
+  taken: int = 0
+  refused: int = 0
+
+
+@functools.cache
+def _tally(endpoint: str, model: str) -> Tally:
+  del endpoint, model
+  return Tally()
+
+
+def tally(captioner: config_lib.CaptionerConfig) -> Tally:
+  """The one of a captioner's model."""
+  with _counting:
+    return _tally(captioner.endpoint, captioner.model)
+
+
+def weights(folder: str) -> str:
+  """Short hash of the model in a folder, wherever it lies and whenever it was copied there.
+
+  Texts are remembered under it: weights that were trained on take no texts of those before. A path
+  or modification times would say too little (the folder is filled anew) or too much (each machine
+  has its own copy). Large files are looked at in many places, from the head on: training on changes
+  all of them, and reading tens of gigabytes at each start would cost more than it is worth.
+
+  Returns:
+    The hash; "" where there is no such folder.
+  """
+  if not storage.Path(folder).is_dir():
+    return ""
+  found = hashlib.sha256()
+  for path in storage.list_files(folder):
+    name = path.relative_to(storage.Path(folder)).as_posix()
+    with storage.open_read(path) as file:
+      size = file.seek(0, os.SEEK_END)
+      found.update(f"{name} {size}\n".encode())
+      for place in range(_PLACES):
+        file.seek(max(0, size - _BYTES_AT_PLACE) * place // (_PLACES - 1))
+        found.update(file.read(_BYTES_AT_PLACE))
+  return found.hexdigest()[:16]
+
+
+def none_is_taken(name: str, captioner: config_lib.CaptionerConfig, answer: str) -> EndpointError:
+  """What is said of a model that refuses whatever it is asked."""
+  return EndpointError(
+    f"the captioner at {captioner.endpoint} takes no request for caption.{name}"
+    f" ({captioner.model}): {answer}; texts so far are kept: see to it, or to caption.{name}, and"
+    " run the same command again"
+  )
 
 
 def load(config: config_lib.CaptionConfig, name: str) -> Captioner:
@@ -42,10 +111,33 @@ def load(config: config_lib.CaptionConfig, name: str) -> Captioner:
   """
   captioner = config.captioners[name]
   if captioner.endpoint:
-    return functools.partial(_ask, config, captioner)
+    return functools.partial(_counted, name, config, captioner)
   with _lock:
     model = _text_model(captioner.model) if name == "llm" else _picture_model(captioner.model)
   return functools.partial(model, captioner.max_tokens)
+
+
+def _counted(
+  name: str,
+  config: config_lib.CaptionConfig,
+  captioner: config_lib.CaptionerConfig,
+  jpegs: Sequence[bytes],
+  prompt: str,
+) -> str:
+  """A request whose outcome is counted; the last one of a model that takes none is an error."""
+  mine = tally(captioner)
+  try:
+    text = _ask(config, captioner, jpegs, prompt)
+  except RefusedError as refused:
+    with _counting:
+      mine.refused += 1
+      hopeless = not mine.taken and mine.refused >= FIRST_REQUESTS
+    if hopeless:
+      raise none_is_taken(name, captioner, str(refused)) from refused
+    raise
+  with _counting:
+    mine.taken += 1
+  return text
 
 
 def _ask(
@@ -53,7 +145,7 @@ def _ask(
   captioner: config_lib.CaptionerConfig,
   jpegs: Sequence[bytes],
   prompt: str,
-) -> str | None:
+) -> str:
   """One request to `/chat/completions`."""
   url = f"{captioner.endpoint.rstrip('/')}/chat/completions"
   pictures = [
@@ -78,7 +170,8 @@ def _ask(
       " far are kept: see to it and run the same command again"
     ) from error
   if answer.status_code in _ABOUT_THE_REQUEST:
-    return None
+    said = redaction.redact(" ".join(answer.text[: 2 * _QUOTED].split()))[:_QUOTED]
+    raise RefusedError(f"{answer.status_code} {answer.reason}" + (f": {said}" if said else ""))
   if answer.status_code != 200:
     hint = f": is the key in ${config.api_key_env}?" if answer.status_code in (401, 403) else ""
     raise EndpointError(

@@ -11,6 +11,8 @@ import dataclasses
 import functools
 import re
 import threading
+import time
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +25,19 @@ from vidjax.interop import pickles, safetensors
 
 # Programs are compiled once for each process, by whichever thread comes first.
 _lock = threading.Lock()
+# One of them runs at a time: threads share the device, and what it takes is measured.
+_running = threading.Lock()
+
+
+class Embedded(NamedTuple):
+  """Embeddings, (N, X) float32 of unit length, and the processor seconds that they took.
+
+  The seconds are those of the process meanwhile, since the threads that compute are not ours;
+  compilation is not among them.
+  """
+
+  vectors_NX: np.ndarray
+  cpu_s: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +104,7 @@ class Scorer:
     self.side = image.config.image_size
     self.width = image.config.projection_dim
     self._head = head
-    self._batch_size = batch_size
+    self.batch_size = batch_size
     self._tokenizer = tokenizers.load(spec)
     self._image, self._text = (
       jax.device_put(lazy.read_all(e.params, "reading CLIP")) for e in (image, text)
@@ -104,13 +119,14 @@ class Scorer:
       return _unit(text.network.bind(params).embed(tokens_NL))
 
     self._embed_pictures, self._embed_texts = jax.jit(embed_pictures), jax.jit(embed_texts)
+    self._compiled: dict[Any, Any] = {}
 
-  def embed_pictures(self, pictures_NSSC: np.ndarray) -> np.ndarray:
-    """Embeddings (N, X) float32 of unit length of uint8 pictures as of `look.clip_picture`."""
+  def embed_pictures(self, pictures_NSSC: np.ndarray) -> Embedded:
+    """Embeddings of uint8 pictures as of `look.clip_picture`."""
     return self._in_batches(self._embed_pictures, self._image, pictures_NSSC)
 
-  def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
-    """Embeddings (N, X) float32 of unit length; texts that are too long are cut."""
+  def embed_texts(self, texts: Sequence[str]) -> Embedded:
+    """Embeddings of texts; those that are too long are cut."""
     tokens_NL = np.stack([self._tokenizer(text) for text in texts])
     return self._in_batches(self._embed_texts, self._text, tokens_NL)
 
@@ -118,14 +134,25 @@ class Scorer:
     """Scores (N,) of pictures; None without a head."""
     return self._head(embeddings_NX) if self._head else None
 
-  def _in_batches(self, function, params, inputs_N: np.ndarray) -> np.ndarray:
-    """Always the same shape: one program, and results that do not depend on what is beside."""
-    results = []
-    for start in range(0, len(inputs_N), self._batch_size):
-      part = inputs_N[start : start + self._batch_size]
-      rest = [(0, self._batch_size - len(part)), *[(0, 0)] * (part.ndim - 1)]
-      results.append(np.asarray(function(params, np.pad(part, rest)))[: len(part)])
-    return np.concatenate(results) if results else np.zeros((0, self.width), np.float32)
+  def _in_batches(self, function: Any, params: Any, inputs_N: np.ndarray) -> Embedded:
+    """Always the same shape: one program, and results that do not depend on what is beside.
+
+    Programs for fewer inputs would round differently, and a run that goes on after an interruption
+    would then differ from one that was not interrupted. Callers come with full batches instead.
+    """
+    results, cpu_s = [], 0.0
+    for start in range(0, len(inputs_N), self.batch_size):
+      part = inputs_N[start : start + self.batch_size]
+      rest = [(0, self.batch_size - len(part)), *[(0, 0)] * (part.ndim - 1)]
+      padded = np.pad(part, rest)
+      with _running:
+        if function not in self._compiled:
+          self._compiled[function] = function.lower(params, padded).compile()
+        began_s = time.process_time()
+        results.append(np.asarray(self._compiled[function](params, padded))[: len(part)])
+        cpu_s += time.process_time() - began_s
+    vectors_NX = np.concatenate(results) if results else np.zeros((0, self.width), np.float32)
+    return Embedded(vectors_NX, cpu_s)
 
 
 def check(config: config_lib.LookConfig) -> str:

@@ -63,8 +63,8 @@ class LookConfig:
   clip: str = ""
   # File of a head on CLIP's image embeddings, such as LAION's for ViT-L/14; "" for none.
   aesthetic: str = ""
-  # Pictures at once on the accelerator.
-  batch_size: int = 48
+  # Pictures at once on the accelerator, always so many: what is left at an end is filled up.
+  batch_size: int = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,8 @@ class CaptionConfig:
   # Frames that the video captioner sees, evenly spread, and the shorter side of all pictures.
   num_frames: int = 8
   short_side: int = 384
-  # Requests to a server at once (in each worker), how often each is repeated, and its time.
+  # Requests at once in each worker process, of all its sources; how often each is repeated, and its
+  # time.
   concurrency: int = 16
   retries: int = 6
   timeout_s: float = 120.0
@@ -113,8 +114,9 @@ class SelectConfig:
   min_seconds: float = 4.0
   # Pixels per second at a shorter side of 16; below it nothing on screen moves.
   min_motion_score: float = 0.12
-  # `drop_...`: share of the clips with the worst scores that is dropped, too. SVD's at scale
-  # (appendix C): 0.25 most static, 0.25 most text, 0.25 least aesthetic, 0.5 least similar.
+  # `drop_...`: of the clips that come to the stage and have the score, the share at most that is
+  # dropped, too, the worst first. SVD's, of its whole set (appendix C): 0.25 most static, 0.25 most
+  # text, 0.25 least aesthetic, 0.5 least similar.
   drop_most_static: float = 0.0
   # Trembling of the camera, in pixels at a shorter side of 16; None for any.
   max_shake: float | None = None

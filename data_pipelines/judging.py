@@ -7,49 +7,21 @@ At each station clips that miss a threshold leave. What looking and captioning g
 clip by clip, since it is what costs.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-import contextlib
+from collections.abc import Iterator, Sequence
 import dataclasses
 from typing import Any, TypeAlias
 
 import apache_beam as beam
-from apache_beam.pvalue import AsSingleton, TaggedOutput
+from apache_beam.pvalue import AsSingleton
 import numpy as np
 
-from data_pipelines import (
-  caption,
-  clip_scores,
-  duplicates,
-  isolation,
-  look,
-  progress,
-  select,
-  tables,
-  thresholds,
-)
+from data_pipelines import captioning, duplicates, looking, select, thresholds
 from data_pipelines import config as config_lib
+from data_pipelines import rows as row_lib
 from data_pipelines.paths import Paths
-from vidjax import storage
+from data_pipelines.rows import Row
 
 Collection: TypeAlias = Any  # of Beam, whose types know no named outputs
-
-# Clips of one source that are looked at or captioned at once, so that a long film fits in memory.
-_CLIPS_AT_ONCE = 32
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-  """A clip on its way through the stations.
-
-  Attributes:
-    clip: With what is known so far.
-    hash: Its perceptual hash.
-    embedding: (3, X) float32 of its three frames; None without CLIP.
-  """
-
-  clip: tables.Clip
-  hash: str = ""
-  embedding: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,9 +56,9 @@ def judge(analyses: Collection, paths: Paths, config: config_lib.CurateConfig) -
     lambda group: duplicates.by_hash(group, config.select.max_hash_distance),
   )
   rows, repeated = _parted("hash", rows)
-  seen = _by_source("look", rows) | "look" >> beam.FlatMap(_look, paths, config).with_outputs(
-    "costs", main="rows"
-  )
+  seen = _by_source("look", rows) | "look" >> beam.ParDo(
+    looking.Looking(paths, config)
+  ).with_outputs("costs", main="rows")
   rows = _threshold("looks", seen.rows, thresholds.looks(config.select), config)
   rows, unseemly = _parted("looks", rows)
   if config.look.clip and config.select.min_embedding_distance:
@@ -97,9 +69,10 @@ def judge(analyses: Collection, paths: Paths, config: config_lib.CurateConfig) -
       lambda group: duplicates.by_embedding(group, config.select.min_embedding_distance),
     )
   rows, alike = _parted("embedding", rows)
-  told = _by_source("caption", rows) | "caption" >> beam.FlatMap(
-    _caption, paths, config
-  ).with_outputs("costs", main="rows")
+  told = _by_source("caption", rows) | "caption" >> beam.ParDo(
+    captioning.Captioning(paths, config)
+  ).with_outputs("costs", "answers", main="rows")
+  captioning.show_refusals(told.answers, config)
   rows = _threshold("captions", told.rows, thresholds.captions(config.select), config)
   rows, unfit = _parted("captions", rows)
   left = (unmoved, repeated, unseemly, alike, unfit) | "left" >> beam.Flatten()
@@ -113,13 +86,7 @@ def judge(analyses: Collection, paths: Paths, config: config_lib.CurateConfig) -
 
 
 def _usable(row: Row, config: config_lib.CurateConfig) -> Row:
-  return _decided(row, select.drop_reasons(row.clip, config.select))
-
-
-def _decided(row: Row, reasons: Iterable[str]) -> Row:
-  """The row with further reasons to drop its clip."""
-  reasons = (*row.clip.drop_reasons, *reasons)
-  return dataclasses.replace(row, clip=select.decided(row.clip, reasons))
+  return row_lib.decided(row, select.drop_reasons(row.clip, config.select))
 
 
 def _threshold(
@@ -139,7 +106,7 @@ def _threshold(
 
 
 def _missed(row: Row, counts: dict[tuple[str, int], int], rules: Sequence[thresholds.Rule]) -> Row:
-  return _decided(row, thresholds.missed(row.clip, rules, thresholds.limits(counts, rules)))
+  return row_lib.decided(row, thresholds.missed(row.clip, rules, thresholds.limits(counts, rules)))
 
 
 def _parted(name: str, rows: Collection) -> tuple[Collection, Collection]:
@@ -193,7 +160,7 @@ def _without_repeats(name: str, rows: Collection, groups: Collection, search: An
 
   def joined(group: tuple[str, dict[str, list[Any]]]) -> Row:
     (row,) = group[1]["row"]
-    return _decided(row, ["duplicate"] if group[1]["repeated"] else [])
+    return row_lib.decided(row, ["duplicate"] if group[1]["repeated"] else [])
 
   return (
     {"row": by_id, "repeated": repeated}
@@ -208,150 +175,3 @@ def _by_source(name: str, rows: Collection) -> Collection:
     | f"{name}: by source" >> beam.GroupBy(lambda row: row.clip.source)
     | f"{name}: spread" >> beam.Reshuffle()
   )
-
-
-def _portions(rows: Iterable[Row]) -> Iterator[list[Row]]:
-  ordered = sorted(rows, key=lambda row: row.clip.start_frame)
-  for start in range(0, len(ordered), _CLIPS_AT_ONCE):
-    yield ordered[start : start + _CLIPS_AT_ONCE]
-
-
-class _Copy:
-  """A local copy of a source, made when it is first asked for."""
-
-  def __init__(self, source: Any):
-    self._source = source
-    self._stack = contextlib.ExitStack()
-    self._path = ""
-
-  def __enter__(self) -> "_Copy":
-    return self
-
-  def __exit__(self, *_: object) -> None:
-    self._stack.close()
-
-  def path(self) -> str:
-    """Where it is."""
-    if not self._path:
-      self._path = self._stack.enter_context(storage.local_copy(self._source))
-    return self._path
-
-
-def _look(
-  group: tuple[str, Iterable[Row]], paths: Paths, config: config_lib.CurateConfig
-) -> Iterator[Any]:
-  source, rows = group
-  if not (config.look.text_area or config.look.clip):
-    yield from rows
-    return
-  key = config_lib.fingerprint(
-    look.VERSION, dataclasses.replace(config.look, batch_size=0), paths.weights
-  )
-  folder = storage.Path(paths.cache("looks"))
-  with _Copy(storage.Path(paths.videos) / source) as copy:
-    for portion in _portions(rows):
-      files = {row.clip.clip_id: folder / f"{row.clip.clip_id}-{key}.json" for row in portion}
-      todo = [row.clip for row in portion if not files[row.clip.clip_id].exists()]
-      fresh = {seen.clip_id: seen for seen in (_seen(copy.path(), todo, config) if todo else ())}
-      for row in portion:
-        file = files[row.clip.clip_id]
-        if row.clip.clip_id in fresh:
-          seen = fresh[row.clip.clip_id]
-          if not seen.error:
-            storage.write_json(file, seen.to_json())
-        else:
-          seen = look.Seen.from_json(storage.read_json(file))
-        yield TaggedOutput("costs", tables.Cost("look", seen.cpu_s, row.clip.seconds))
-        clip = dataclasses.replace(row.clip, text_area=seen.text_area, aesthetic=seen.aesthetic)
-        row = dataclasses.replace(row, clip=clip, embedding=seen.embedding)
-        yield _decided(row, ["unreadable"]) if seen.error else row
-  progress.step("look", source)
-
-
-def _seen(
-  local: str, clips: Sequence[tables.Clip], config: config_lib.CurateConfig
-) -> list[look.Seen]:
-  scorer = clip_scores.scorer(config.look)
-  side = scorer.side if scorer else 0
-  try:
-    outcome = isolation.call(
-      *(look.look, local, clips, config.look, side), stall_seconds=config.ingest.stall_seconds
-    )
-  except isolation.FileFaultError as error:
-    return [look.Seen(clip.clip_id, error=str(error)) for clip in clips]
-  return look.seen(outcome.value, scorer, outcome.cpu_s)
-
-
-def _caption(
-  group: tuple[str, Iterable[Row]], paths: Paths, config: config_lib.CurateConfig
-) -> Iterator[Any]:
-  source, rows = group
-  if not config.caption.captioners:
-    for portion in _portions(rows):
-      yield from _similar(portion, config)
-    return
-  with _Copy(storage.Path(paths.videos) / source) as copy:
-    for portion in _portions(rows):
-      yield from _captioned(copy, portion, paths, config)
-  progress.step("caption", source)
-
-
-def _captioned(
-  copy: "_Copy", portion: Sequence[Row], paths: Paths, config: config_lib.CurateConfig
-) -> Iterator[Any]:
-  """Rows with texts; those that a server does not give stop the run, and the others are kept."""
-  known = {row.clip.clip_id: row.clip.captions for row in portion}
-  files = {
-    row.clip.clip_id: storage.Path(paths.cache("captions"))
-    / f"{row.clip.clip_id}-{caption.key(config.caption, row.clip.captions)}.json"
-    for row in portion
-  }
-  todo = [row.clip for row in portion if not files[row.clip.clip_id].exists()]
-  if todo:
-    try:
-      outcome = isolation.call(
-        *(caption.read, copy.path(), todo, config.caption),
-        stall_seconds=config.ingest.stall_seconds,
-      )
-    except isolation.FileFaultError:
-      shown, cpu_s = [], 0.0
-    else:
-      shown, cpu_s = outcome.value, outcome.cpu_s / len(todo)
-    texts = caption.write(shown, known, config.caption)
-    for clip_id, new in texts.items():
-      storage.write_json(files[clip_id], {"texts": new, "cpu_s": cpu_s})
-  told = []
-  for row in portion:
-    file = files[row.clip.clip_id]
-    if not file.exists():
-      yield _decided(row, ["unreadable"])
-      continue
-    found = storage.read_json(file)
-    cost = tables.Cost("caption", found["cpu_s"], row.clip.seconds)
-    yield TaggedOutput("costs", cost)
-    clip = dataclasses.replace(row.clip, captions={**row.clip.captions, **found["texts"]})
-    told.append(dataclasses.replace(row, clip=clip))
-  yield from _similar(told, config)
-
-
-def _similar(rows: Sequence[Row], config: config_lib.CurateConfig) -> Iterator[Row]:
-  """The rows with the similarity of their texts to their frames, where they have both."""
-  scorer = clip_scores.scorer(config.look)
-  names = [caption.ordered(row.clip.captions) for row in rows]
-  texts = [row.clip.captions[name] for row, of in zip(rows, names, strict=True) for name in of]
-  texts_NX = scorer.embed_texts(texts) if scorer and texts else None
-  first = 0
-  for row, of in zip(rows, names, strict=True):
-    mine = slice(first, first + len(of))
-    first = mine.stop
-    if texts_NX is None or row.embedding is None or not of:
-      yield row
-      continue
-    cosines_N3 = texts_NX[mine] @ row.embedding.T
-    means = {f"similarity_{n}": float(c) for n, c in zip(of, cosines_N3.mean(1), strict=True)}
-    clip = dataclasses.replace(
-      row.clip,
-      clip_similarity=float(cosines_N3[0, 1]),  # of the middle frame and the first caption
-      scores={**row.clip.scores, **means},
-    )
-    yield dataclasses.replace(row, clip=clip)

@@ -55,7 +55,7 @@ class Seen:
     aesthetic: Mean score of the three frames; None without a head.
     embedding: (3, X) float32 of unit length; None without CLIP.
     error: Why its frames cannot be read; "" if they can.
-    cpu_s: Processor seconds that it took.
+    cpu_s: Processor seconds that it took, CLIP included.
   """
 
   clip_id: str
@@ -137,16 +137,25 @@ def clip_picture(frame_HWC: np.ndarray, side: int) -> np.ndarray:
   return np.asarray(scaled.crop((left, top, left + side, top + side)))
 
 
-def seen(looks: Sequence[Look], scorer: "clip_scores.Scorer | None", cpu_s: float) -> list[Seen]:
-  """Scores of what was looked at; `cpu_s` is what looking took for all of it."""
+def seen(
+  looks: Sequence[Look], scorer: "clip_scores.Scorer | None", cpu_s: Sequence[float]
+) -> list[Seen]:
+  """Scores of what was looked at, of whichever sources.
+
+  Args:
+    looks: What was looked at.
+    scorer: CLIP, if there is one.
+    cpu_s: What looking took, for each; CLIP's share is added.
+  """
   embeddings: dict[str, np.ndarray] = {}
-  if scorer:
-    shown = {one.clip_id: one.pictures for one in looks if one.pictures is not None}
-    if shown:
-      embedded_NX = scorer.embed_pictures(np.concatenate(list(shown.values())))
-      embeddings = {name: embedded_NX[3 * i : 3 * i + 3] for i, name in enumerate(shown)}
+  shown = {one.clip_id: one.pictures for one in looks if one.pictures is not None}
+  of_clip_s = 0.0
+  if scorer and shown:
+    embedded = scorer.embed_pictures(np.concatenate(list(shown.values())))
+    embeddings = {name: embedded.vectors_NX[3 * i : 3 * i + 3] for i, name in enumerate(shown)}
+    of_clip_s = embedded.cpu_s / len(shown)
   found = []
-  for one in looks:
+  for one, took_s in zip(looks, cpu_s, strict=True):
     embedding_3X = embeddings.get(one.clip_id)
     scores_3 = scorer.aesthetics(embedding_3X) if scorer and embedding_3X is not None else None
     found.append(
@@ -156,7 +165,7 @@ def seen(looks: Sequence[Look], scorer: "clip_scores.Scorer | None", cpu_s: floa
         aesthetic=None if scores_3 is None else float(scores_3.mean()),
         embedding=embedding_3X,
         error=one.error,
-        cpu_s=round(cpu_s / len(looks), 4),
+        cpu_s=round(took_s + of_clip_s * (embedding_3X is not None), 4),
       )
     )
   return found

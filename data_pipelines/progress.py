@@ -41,6 +41,13 @@ def step(stage: str, text: str) -> None:
       _listener.step(stage, text)
 
 
+def note(text: str) -> None:
+  """Says something beside the steps."""
+  with _lock:
+    if _listener:
+      _listener.note(text)
+
+
 class _Bar:
   def __init__(self):
     columns = (
@@ -63,6 +70,9 @@ class _Bar:
       self.start(stage, None)
     self._progress.update(self._tasks[stage], advance=1, text=text)
 
+  def note(self, text: str) -> None:
+    self._progress.console.print(text, markup=False, highlight=False)
+
   def close(self) -> None:
     self._progress.stop()
 
@@ -80,6 +90,9 @@ class _Lines:
     total = self._totals.get(stage, 0)
     count = f"{self._done[stage]}/{total}" if total else str(self._done[stage])
     print(f"{stage} {count} {text}", file=sys.stderr, flush=True)
+
+  def note(self, text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
   def close(self) -> None:
     pass

@@ -24,7 +24,7 @@ from typing import Any, TextIO
 from absl import flags
 from pyarrow import parquet
 
-from data_pipelines import analyse, clip_scores, ingest, look, progress
+from data_pipelines import analyse, caption, clip_scores, ingest, look, progress
 from data_pipelines import beam_flags as beam_flags_lib
 from data_pipelines import config as config_lib
 from data_pipelines.paths import FOLDER_OF_EMBEDDINGS, Paths
@@ -82,7 +82,8 @@ def curate(
     within = storage.sha256(config.select.within)
   weights = clip_scores.check(config.look) if config.look.clip else ""
   key = config_lib.fingerprint(
-    *(analyse.VERSION, look.VERSION, weights, within, config, listing.signature)
+    *(analyse.VERSION, look.VERSION, weights, within, config, listing.signature),
+    caption.weights(config.caption),
   )
   done = storage.Path(out) / _DONE
   summary = _finished(done, key)

@@ -1,10 +1,13 @@
-"""Thresholds on scores: absolute ones, and those that drop a share of all clips.
+"""Thresholds on scores: absolute ones, and those that drop a share of the clips at a stage.
 
 Stable Video Diffusion (2311.15127, sec. 3.1, app. C and E.2) drops by score: the 25 % most static
 clips, the 25 % least aesthetic, the 50 % whose captions fit least, the 25 % with most text, and
 whatever has text on more than 7 % of the frame.
 
-A quantile over all clips is found by counting scores in small steps, which runners can add up in
+SVD's shares are of its whole set, each score by itself, as `vidjax select` takes them. Here they
+are of the clips that come to the stage, since only these have the score.
+
+A quantile over all of these is found by counting scores in small steps, which runners can add up in
 any order with the same result, instead of collecting them.
 """
 
@@ -28,7 +31,8 @@ class Rule:
     title: What the score is, with its unit, for people.
     highest: Whether the highest scores are dropped; else the lowest.
     limit: Absolute threshold, itself allowed; None for none.
-    share: Of the clips with this score, that is dropped at least.
+    share: Of the clips at this stage that have the score: at most so many are dropped, fewer where
+      several share the score at the limit.
   """
 
   reason: str

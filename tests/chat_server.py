@@ -14,7 +14,7 @@ import numpy as np
 
 
 class Chat:
-  """Serves on a free port until it is closed.
+  """Serves on a port, by default a free one, until it is closed.
 
   Attributes:
     requests: Bodies of all requests so far.
@@ -23,7 +23,7 @@ class Chat:
       None goes on.
   """
 
-  def __init__(self):
+  def __init__(self, port: int = 0):
     self.requests: list[dict[str, Any]] = []
     self.headers: list[dict[str, str]] = []
     self.answer: Callable[[int, dict[str, Any]], tuple[int, bytes] | None] = lambda _, __: None
@@ -39,13 +39,17 @@ class Chat:
       def log_message(self, *_):
         pass
 
-    self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
     self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
     self._thread.start()
 
   @property
   def url(self) -> str:
-    return f"http://127.0.0.1:{self._server.server_port}/v1"
+    return f"http://127.0.0.1:{self.port}/v1"
+
+  @property
+  def port(self) -> int:
+    return self._server.server_port
 
   def close(self) -> None:
     self._server.shutdown()

@@ -7,7 +7,7 @@ that goes on, a strobe, a whip pan, a title. Nothing of it is in any other data.
 Legend: T frames, H W pixels, C channels (RGB).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 import dataclasses
 import math
 import pathlib
@@ -56,8 +56,14 @@ class Edited:
   shots: tuple[tuple[int, str, str, str], ...]
 
 
-def write(path: pathlib.Path, seed: int, shots: int) -> Edited:
-  """Writes a video of so many shots; the same bytes for the same seed."""
+def write(
+  path: pathlib.Path,
+  seed: int,
+  shots: int,
+  kinds: Sequence[str] = ("hard", "hard", *_GRADUAL),
+  traps: Sequence[str] = TRAPS,
+) -> Edited:
+  """Writes a video of so many shots, with boundaries and traps of these; a seed gives its bytes."""
   rng = np.random.default_rng([seed, 0xED17])
   fps = float(rng.choice([24.0, 25.0, 30.0]))
   boundaries: list[Boundary] = []
@@ -69,14 +75,14 @@ def write(path: pathlib.Path, seed: int, shots: int) -> Edited:
     kind, begun = "file", 0  # what comes before this shot, and its first frame
     tail = np.zeros((0, *SIZE, 3), np.uint8)  # of the shot before, to be blended
     for number in range(shots):
-      motion, look, trap = (str(rng.choice(some)) for some in (MOTIONS, LOOKS, TRAPS))
+      motion, look, trap = (str(rng.choice(list(some))) for some in (MOTIONS, LOOKS, traps))
       described.append((count, motion, look, trap))
       shot_THWC = make_shot(rng, round(fps * rng.uniform(1.6, 4.5)), fps, motion, look, trap)
       if len(tail):
         shot_THWC[: len(tail)] = _dissolve(tail, shot_THWC[: len(tail)])
       if number:
         boundaries.append(Boundary(kind, begun, count + max(len(tail) - 1, 0)))
-      kind = "hard" if number == shots - 1 else str(rng.choice(["hard", "hard", *_GRADUAL]))
+      kind = "hard" if number == shots - 1 else str(rng.choice(list(kinds)))
       length = min(round(fps * rng.uniform(0.4, 1.4)), len(shot_THWC) // 3)
       tail = shot_THWC[-length:] if kind == "dissolve" else tail[:0]
       if kind == "dissolve":

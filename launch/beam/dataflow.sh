@@ -4,9 +4,11 @@
 #   PROJECT=p REGION=us-central1 IMAGE=IMAGE TEMP=gs://BUCKET/temp \
 #     launch/beam/dataflow.sh gs://BUCKET/videos gs://BUCKET/clips [--config=FILE ...]
 #
-# IMAGE is built of the Dockerfile beside this script and pushed to where Dataflow can pull it. One
-# process for each machine: files are worked on in processes of their own anyway, and CLIP's weights
-# are in memory once. The same command goes on where an earlier one was stopped. DRY_RUN=1 shows it.
+# Where this runs, requirements/beam.lock is installed beside base.lock (the extra `beam`): Dataflow's
+# client, and access to buckets. IMAGE has both, too: it is built of the Dockerfile beside this
+# script and pushed to where Dataflow can pull it. One process for each machine: files are worked on in
+# processes of their own anyway, and CLIP's weights are in memory once. The same command goes on where
+# an earlier one was stopped. DRY_RUN=1 shows it.
 set -euo pipefail
 
 usage="usage: PROJECT= REGION= IMAGE= TEMP= launch/beam/dataflow.sh VIDEOS OUT [--config=FILE ...]"

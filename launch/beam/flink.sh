@@ -4,9 +4,10 @@
 #   MASTER=jobmanager:8081 PARALLELISM=64 launch/beam/flink.sh VIDEOS OUT [--config=FILE ...]
 #
 # Beside each task manager runs a pool of workers, a container of the image of the Dockerfile here
-# with the argument `--worker_pool`, which listens at POOL. Java and Flink's job server are needed
-# where this runs: Beam fetches the jar, or JAR names it. The same command goes on where an earlier
-# one was stopped. DRY_RUN=1 shows it.
+# with the argument `--worker_pool`, which listens at POOL. Where this runs, requirements/beam.lock
+# is installed beside base.lock (the extra `beam`: access to buckets), and Java and Flink's job server
+# are needed: Beam fetches the jar, or JAR names it. The same command goes on where an earlier one
+# was stopped. DRY_RUN=1 shows it.
 set -euo pipefail
 
 usage="usage: MASTER=HOST:PORT launch/beam/flink.sh VIDEOS OUT [--config=FILE ...]"

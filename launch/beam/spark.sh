@@ -4,9 +4,10 @@
 #   MASTER=spark://HOST:7077 launch/beam/spark.sh VIDEOS OUT [--config=FILE ...]
 #
 # Beside each executor runs a pool of workers, a container of the image of the Dockerfile here with
-# the argument `--worker_pool`, which listens at POOL. Java and Spark's job server are needed where
-# this runs: Beam fetches the jar, or JAR names it. The same command goes on where an earlier one was
-# stopped. DRY_RUN=1 shows it.
+# the argument `--worker_pool`, which listens at POOL. Where this runs, requirements/beam.lock is
+# installed beside base.lock (the extra `beam`: access to buckets), and Java and Spark's job server
+# are needed: Beam fetches the jar, or JAR names it. The same command goes on where an earlier one
+# was stopped. DRY_RUN=1 shows it.
 set -euo pipefail
 
 usage="usage: MASTER=spark://HOST:PORT launch/beam/spark.sh VIDEOS OUT [--config=FILE ...]"

@@ -145,7 +145,11 @@ def requirements(lock: pathlib.Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-  "lock", ["requirements/base.lock", "requirements/dev.lock", "demo/media.lock"]
+  "lock",
+  [
+    *("requirements/base.lock", "requirements/dev.lock", "requirements/beam.lock"),
+    "demo/media.lock",
+  ],
 )
 def test_every_locked_package_has_a_version_and_hashes(lock):
   entries = requirements(ROOT / lock)
@@ -171,7 +175,7 @@ def test_one_command_audits_all_locks():
   done = subprocess.run(
     ["make", "-n", "audit"], capture_output=True, text=True, cwd=ROOT, check=True
   )
-  for lock in ("requirements/base.lock", "requirements/dev.lock"):
+  for lock in ("requirements/base.lock", "requirements/dev.lock", "requirements/beam.lock"):
     assert re.search(rf"pip-audit --strict .*--require-hashes .*-r {lock}", done.stdout), lock
   assert re.search(r"torch==[\d.]+ \| .*pip-audit --strict .*--no-deps", done.stdout)
   assert "pip-audit==" in done.stdout, "the auditor has a version of its own"

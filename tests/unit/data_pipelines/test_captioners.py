@@ -1,8 +1,10 @@
 """Captioners behind a server: what is asked, what is repeated, and what ends a run."""
 
+import shutil
 import threading
 import time
 
+import numpy as np
 import pytest
 
 from data_pipelines import captioners, config
@@ -76,9 +78,48 @@ def test_what_stays_wrong_ends_the_run(server, status, body, message, times):
 
 @pytest.mark.parametrize("status", [400, 413, 422])
 def test_an_input_that_is_not_taken_has_no_text(server, status):
-  server.answer = lambda *_: (status, b"too long")
-  assert captioners.load(settings(server), "image")([JPEG], "Say.") is None
+  server.answer = lambda *_: (status, b"too\nlong" * 200)
+  with pytest.raises(captioners.RefusedError, match=rf"^{status} [\w ]+: too long") as caught:
+    captioners.load(settings(server), "image")([JPEG], "Say.")
+  assert len(str(caught.value)) < 400
   assert len(server.requests) == 1
+
+
+def test_a_model_that_takes_nothing_ends_the_run(server):
+  """Say, one that takes one picture and is sent eight."""
+  server.answer = lambda *_: (400, b'{"error": "At most 1 image(s) may be provided"}')
+  ask = captioners.load(settings(server), "image")
+  for _ in range(captioners.FIRST_REQUESTS - 1):
+    with pytest.raises(captioners.RefusedError):
+      ask([JPEG, JPEG], "Say.")
+  message = (
+    rf"{server.url} takes no request for caption\.image \(m\): 400 .*At most 1 image.*run the same"
+  )
+  with pytest.raises(captioners.EndpointError, match=message):
+    ask([JPEG, JPEG], "Say.")
+  # The server is mended: the first text shows that the model takes some.
+  server.answer = lambda *_: None
+  assert ask([JPEG], "Say.")
+  server.answer = lambda *_: (400, b"")
+  for _ in range(captioners.FIRST_REQUESTS + 1):
+    with pytest.raises(captioners.RefusedError, match=r"^400 "):
+      ask([JPEG], "Say.")
+
+
+def test_weights_are_known_by_what_is_in_them(tmp_path):
+  folder = tmp_path / "model"
+  folder.mkdir()
+  (folder / "config.json").write_text("{}")
+  content = np.random.default_rng(0).integers(0, 256, 3_000_000, np.uint8)
+  (folder / "model.safetensors").write_bytes(content.tobytes())
+  known = captioners.weights(str(folder))
+  shutil.copytree(folder, tmp_path / "copy")  # elsewhere and later
+  assert captioners.weights(str(tmp_path / "copy")) == known
+  (folder / "model.safetensors").write_bytes((content ^ 1).tobytes())  # trained on: same size
+  trained = captioners.weights(str(folder))
+  (folder / "config.json").write_text("[]")
+  assert len({known, trained, captioners.weights(str(folder))}) == 3
+  assert captioners.weights(str(tmp_path / "none")) == ""
 
 
 def test_nobody_there(server):

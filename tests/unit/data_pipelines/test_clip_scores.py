@@ -60,17 +60,36 @@ def test_embeddings_agree_with_transformers(model):
   image, text = (
     torch.nn.functional.normalize(getattr(x, "pooler_output", x)) for x in (image, text)
   )
-  np.testing.assert_allclose(scorer.embed_pictures(pictures), image.numpy(), atol=2e-5)
-  np.testing.assert_allclose(scorer.embed_texts(texts), text.numpy(), atol=2e-5)
+  np.testing.assert_allclose(scorer.embed_pictures(pictures).vectors_NX, image.numpy(), atol=2e-5)
+  np.testing.assert_allclose(scorer.embed_texts(texts).vectors_NX, text.numpy(), atol=2e-5)
 
 
 def test_results_do_not_depend_on_what_is_beside(model):
+  """To the bit: a run that goes on after an interruption batches other clips together."""
   scorer = clip_scores.Scorer(str(model[0]), None, 4)
   pictures = np.stack([look.clip_picture(f, scorer.side) for f in frames(7)])
   together = scorer.embed_pictures(pictures)
-  alone = np.concatenate([scorer.embed_pictures(p[None]) for p in pictures])
-  np.testing.assert_allclose(together, alone, atol=1e-6)
-  assert scorer.embed_pictures(pictures[:0]).shape == (0, SHARED)
+  alone = np.concatenate([scorer.embed_pictures(p[None]).vectors_NX for p in pictures])
+  np.testing.assert_array_equal(together.vectors_NX, alone)
+  assert scorer.embed_pictures(pictures[:0]).vectors_NX.shape == (0, SHARED)
+  texts = [f"text {i}" for i in range(6)]
+  alone = np.concatenate([scorer.embed_texts([text]).vectors_NX for text in texts])
+  np.testing.assert_array_equal(scorer.embed_texts(texts).vectors_NX, alone)
+  assert len(scorer._compiled) == 2  # one program for each tower
+
+
+def test_what_clip_takes_is_counted(model):
+  scorer = clip_scores.Scorer(str(model[0]), None, 4)
+  pictures = np.stack([look.clip_picture(f, scorer.side) for f in frames(12)])
+  embedded = scorer.embed_pictures(pictures)
+  assert embedded.cpu_s > 0
+  looks = [look.Look(f"c{i}", pictures=pictures[3 * i : 3 * i + 3]) for i in range(4)]
+  looks.append(look.Look("unreadable", error="broken"))
+  seen = look.seen(looks, scorer, [1.0, 2.0, 3.0, 4.0, 5.0])
+  extra = [one.cpu_s - took for one, took in zip(seen, range(1, 6), strict=True)]
+  assert min(extra[:4]) > 0
+  assert extra[4] == 0  # nothing of it was shown to CLIP
+  np.testing.assert_array_equal(seen[1].embedding, embedded.vectors_NX[3:6])
 
 
 def linear_head(layers):
@@ -109,7 +128,7 @@ def test_heads_agree_with_pytorch(model, tmp_path, layers, suffix):
     save_file(head.state_dict(), path)
   scorer = clip_scores.Scorer(str(model[0]), clip_scores.load_head(str(path)), 4)
   pictures = np.stack([look.clip_picture(f, scorer.side) for f in frames(3)])
-  embeddings = scorer.embed_pictures(pictures)
+  embeddings = scorer.embed_pictures(pictures).vectors_NX
   with torch.no_grad():
     expected = head(torch.tensor(embeddings))[:, 0].numpy()
   np.testing.assert_allclose(scorer.aesthetics(embeddings), expected, atol=1e-5)

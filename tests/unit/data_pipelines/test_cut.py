@@ -140,6 +140,8 @@ REAL = [
   "v_BaseballPitch_g01_c01.avi",
   "laion_slides_a.mp4",
   "tree.avi",
+  "asl_book.mkv",
+  "nasa_13013_rotated.mp4",
 ]
 REAL_SLOW = [
   "big_buck_bunny_480p_30s.mp4",
@@ -157,6 +159,12 @@ REAL_SLOW = [
   "v_SoccerJuggling_g23_c01.avi",
   "vtest_10s.avi",
 ]
+
+
+def test_all_labelled_videos_are_here(shared_data):
+  files = json.loads((shared_data / "MANIFEST.json").read_text())["files"]
+  labelled = {f["file"] for f in files if f.get("cut_frames") is not None}
+  assert {f"videos/{name}" for name in [*REAL, *REAL_SLOW]} == labelled
 
 
 @pytest.mark.parametrize(

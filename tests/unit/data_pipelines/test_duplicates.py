@@ -25,6 +25,45 @@ def test_clips_of_one_source_are_no_duplicates():
   assert list(duplicates.by_hash(group, 4)) == []
 
 
+def _pair_by_pair(group, max_distance):
+  """What the search has to find, said in the simplest way."""
+  ranked = sorted(group, key=lambda c: c.rank)
+  for i, later in enumerate(ranked):
+    if any(
+      better.source != later.source
+      and (int(better.hash, 16) ^ int(later.hash, 16)).bit_count() <= max_distance
+      for better in ranked[:i]
+    ):
+      yield later.clip_id
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("blocks", [(64, 4096), (1, 1), (7, 5)])
+def test_blocks_find_what_a_search_pair_by_pair_finds(seed, blocks, monkeypatch):
+  """On random sets of close hashes, flat ones among them, of few sources and with equal ranks."""
+  monkeypatch.setattr(duplicates, "_HASHES_AT_ONCE", blocks)
+  rng = np.random.default_rng(seed)
+  count = int(rng.integers(100, 300))
+  originals = [int.from_bytes(rng.bytes(24)) for _ in range(8)]
+  originals += [0, (1 << 192) - 1, originals[0] >> 96]
+  group = []
+  for i in range(count):
+    bits = originals[int(rng.integers(len(originals)))]
+    for bit in rng.integers(0, 192, int(rng.integers(0, 9))):
+      bits ^= 1 << int(bit)
+    source, side = f"v{rng.integers(40)}", int(rng.choice([240, 360, 720]))
+    group.append(_candidate(f"c{i}", bits, source=source, side=side))
+  for max_distance in (-1, 0, 3, 10, 11):
+    expected = list(_pair_by_pair(group, max_distance))
+    assert list(duplicates.by_hash(group, max_distance)) == expected
+  assert 0 < len(expected) < count
+
+
+def test_the_smallest_groups():
+  assert list(duplicates.by_hash([], 10)) == []
+  assert list(duplicates.by_hash([_candidate("a", 5)], 10)) == []
+
+
 def test_near_hashes_share_a_band():
   value = int("9" * 48, 16)
   for distance in range(config.MAX_HASH_DISTANCE + 1):

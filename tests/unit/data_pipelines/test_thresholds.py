@@ -1,4 +1,4 @@
-"""Thresholds: absolute ones, shares of all clips, the stricter of both, in either direction."""
+"""Thresholds: absolute ones, shares of the clips at a stage, the stricter, in either direction."""
 
 import dataclasses
 
@@ -24,6 +24,15 @@ def test_a_share_of_the_lowest_is_dropped():
   scores = [0.4, 0.1, 0.3, 0.2]
   for share, expected in [(0.0, 0.05), (0.25, 0.2), (0.5, 0.3), (0.74, 0.3), (0.75, 0.4)]:
     assert motion_limit(scores, drop_most_static=share) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_share_is_never_exceeded():
+  """Clips of one score stay together, so fewer are dropped where they would be too many."""
+  scores = [0.1, 0.1, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]
+  for share, dropped in [(0.25, 0), (0.37, 0), (0.38, 3), (0.5, 4)]:
+    limit = motion_limit(scores, min_motion_score=0.0, drop_most_static=share)
+    assert limit
+    assert sum(score < limit for score in scores) == dropped, share
 
 
 def test_the_stricter_of_both_thresholds_counts():

@@ -1,6 +1,8 @@
 """The scripts that curate on clusters: whole commands, of flags that Beam knows."""
 
+import json
 import os
+import re
 import shlex
 import subprocess
 
@@ -101,3 +103,38 @@ def test_the_image_is_of_the_locked_beam(repo_root):
     if line.startswith("COPY"):
       for source in line.split()[1:-1]:
         assert (repo_root / source).exists(), source
+
+
+def versions(repo_root, lock):
+  text = (repo_root / "requirements" / f"{lock}.lock").read_text()
+  return dict(re.findall(r"^([\w.-]+)==([^\s;]+)", text, re.M))
+
+
+def test_workers_and_launchers_reach_buckets(repo_root):
+  """The extra, its lock with hashes, and who installs it."""
+  wanted = ["apache-beam[gcp]", "gcsfs", "s3fs"]
+  lines = (repo_root / "requirements" / "beam.in").read_text().splitlines()
+  assert [line for line in lines if not line.startswith("#")] == wanted
+  assert f'"beam": {json.dumps(wanted)}' in (repo_root / "setup.py").read_text()
+  lock = (repo_root / "requirements" / "beam.lock").read_text()
+  assert lock.count("--hash=sha256:") > lock.count("==") > 100
+  # What DataflowRunner imports where a job is started, and fsspec where it reads a bucket.
+  needed = {"google-apitools", "google-cloud-storage", "google-cloud-dataflow-client"}
+  assert {*needed, "gcsfs", "s3fs"} <= set(versions(repo_root, "beam"))
+  image = (repo_root / "launch" / "beam" / "Dockerfile").read_text()
+  runs = [line for line in image.splitlines() if line.startswith("RUN pip install")]
+  assert [run.split("/vidjax/")[-1] for run in runs[:2]] == ["base.lock", "beam.lock"]
+  assert all("--require-hashes" in run for run in runs[:2])
+  for name in NEEDED:
+    head = (repo_root / "launch" / "beam" / f"{name}.sh").read_text().partition("\nset -e")[0]
+    assert "requirements/beam.lock" in head, name
+  assert "requirements/beam.lock" in (repo_root / "docs" / "curation.md").read_text()
+
+
+@pytest.mark.parametrize("other", ["base", "dev"])
+def test_the_lock_agrees_with_the_others(repo_root, other):
+  """They are installed on top of one another: none changes what another has."""
+  ours, theirs = versions(repo_root, "beam"), versions(repo_root, other)
+  shared = ours.keys() & theirs.keys()
+  assert len(shared) > 10
+  assert {name: ours[name] for name in shared} == {name: theirs[name] for name in shared}
