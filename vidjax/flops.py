@@ -22,6 +22,8 @@ import jax
 from jax import extend
 import jax.numpy as jnp
 
+from vidjax.parallel import plan
+
 # Primitives that run one program on their operands as they are.
 _CALLS = ("jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint", "shard_map")
 _CALLS += ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
@@ -64,7 +66,9 @@ def step_flops(loss: Callable[..., Any], trained: Any, *args: Any) -> Flops:
   Raises:
     ValueError: a loop whose number of rounds only data tell, or a primitive that hides products.
   """
-  closed = jax.make_jaxpr(loss)(trained, *args)
+  with plan.references():  # kernels pad, and say little of what they compute
+    # A function of its own: what was traced of `loss` before may hold kernels.
+    closed = jax.make_jaxpr(lambda *args: loss(*args))(trained, *args)
   count = len(jax.tree.leaves(trained))
   inputs = [i < count and _has_gradient(v) for i, v in enumerate(closed.jaxpr.invars)]
   tally, _ = _program(closed.jaxpr, inputs)

@@ -16,7 +16,9 @@ is summed and scattered over `fsdp` in one collective, and only what a device ke
 over `replica` and `context`; optimizer state and EMA stay sharded without another word.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+import contextlib
+import contextvars
 import dataclasses
 import math
 
@@ -171,8 +173,25 @@ def apply(
   )(x, kernel, *vectors)
 
 
+_is_reference = contextvars.ContextVar("is_reference", default=False)
+
+
+@contextlib.contextmanager
+def references() -> Iterator[None]:
+  """What is traced meanwhile has kernels' references in their place: plain JAX, of any platform."""
+  token = _is_reference.set(True)
+  try:
+    yield
+  finally:
+    _is_reference.reset(token)
+
+
 def platform() -> str:
   """What is compiled for, "cpu", "gpu" or "tpu": of the mesh, whose devices need not be here."""
+  return "cpu" if _is_reference.get() else _device_platform()
+
+
+def _device_platform() -> str:
   device = jax.sharding.get_abstract_mesh().abstract_device
   return jax.default_backend() if device is None else device.platform
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vidjax import compiling
+from vidjax import compiling, flops
 from vidjax.nn.attention import Attention, over_time
 from vidjax.nn.init import Keys
 from vidjax.nn.kernels import flash_attention, temporal_attention, work
@@ -86,7 +86,7 @@ def test_temporal_attention(frames, positions, channels, width, dtype):
 @pytest.fixture
 def interpreted(monkeypatch):
   """Layers take what is there for TPUs, and it runs here."""
-  monkeypatch.setattr(plan, "platform", lambda: "tpu")
+  monkeypatch.setattr(plan, "_device_platform", lambda: "tpu")
   monkeypatch.setattr(flash_attention, "SHORTEST", 64)
   monkeypatch.setattr(flash_attention, "_TILES", (128,))
   for module in (flash_attention, temporal_attention):
@@ -192,3 +192,17 @@ def test_results_of_kernels_are_stored(policy, runs):
   calls = [line for line in program.splitlines() if "tpu_custom_call" in line]
   for kernel in ("splash_mha_fwd", "temporal_attention_forward"):
     assert sum(kernel in line for line in calls) == runs
+
+
+def test_flops_are_those_of_the_references(interpreted):
+  """What a model computes does not depend on where it runs: kernels pad, and hide products."""
+  graph, state = nnx.split(Attention(64, 1, rngs=Keys(jax.random.key(0))))
+
+  def loss(state, x):
+    return over_time(nnx.merge(graph, state), nnx.merge(graph, state)(x)).sum()
+
+  x = draw(0, 1, 2, 100, 64)
+  assert "pallas_call" in str(jax.make_jaxpr(loss)(state, x))
+  projections = 2 * 4 * 2 * (2 * 100) * 64 * 64
+  products = 2 * 2 * 64 * (2 * 100 * 100 + 100 * 2 * 2)
+  assert flops.step_flops(loss, state, x).forward == projections + products
