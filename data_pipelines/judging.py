@@ -20,6 +20,7 @@ from data_pipelines import (
   caption,
   clip_scores,
   duplicates,
+  faults,
   isolation,
   look,
   progress,
@@ -35,6 +36,8 @@ Collection: TypeAlias = Any  # of Beam, whose types know no named outputs
 
 # Clips of one source that are looked at or captioned at once, so that a long film fits in memory.
 _CLIPS_AT_ONCE = 32
+# What a source raises that breaks its reader, or that has gone since it was analysed.
+_LOST = (faults.FileFaultError, FileNotFoundError, PermissionError)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,7 +255,7 @@ def _look(
     for portion in _portions(rows):
       files = {row.clip.clip_id: folder / f"{row.clip.clip_id}-{key}.json" for row in portion}
       todo = [row.clip for row in portion if not files[row.clip.clip_id].exists()]
-      fresh = {seen.clip_id: seen for seen in (_seen(copy.path(), todo, config) if todo else ())}
+      fresh = {seen.clip_id: seen for seen in (_seen(copy, todo, config) if todo else ())}
       for row in portion:
         file = files[row.clip.clip_id]
         if row.clip.clip_id in fresh:
@@ -269,15 +272,15 @@ def _look(
 
 
 def _seen(
-  local: str, clips: Sequence[tables.Clip], config: config_lib.CurateConfig
+  copy: "_Copy", clips: Sequence[tables.Clip], config: config_lib.CurateConfig
 ) -> list[look.Seen]:
   scorer = clip_scores.scorer(config.look)
   side = scorer.side if scorer else 0
   try:
     outcome = isolation.call(
-      *(look.look, local, clips, config.look, side), stall_seconds=config.ingest.stall_seconds
+      *(look.look, copy.path(), clips, config.look, side), **config.ingest.limits
     )
-  except isolation.FileFaultError as error:
+  except _LOST as error:
     return [look.Seen(clip.clip_id, error=str(error)) for clip in clips]
   return look.seen(outcome.value, scorer, outcome.cpu_s)
 
@@ -310,10 +313,9 @@ def _captioned(
   if todo:
     try:
       outcome = isolation.call(
-        *(caption.read, copy.path(), todo, config.caption),
-        stall_seconds=config.ingest.stall_seconds,
+        *(caption.read, copy.path(), todo, config.caption), **config.ingest.limits
       )
-    except isolation.FileFaultError:
+    except _LOST:
       shown, cpu_s = [], 0.0
     else:
       shown, cpu_s = outcome.value, outcome.cpu_s / len(todo)

@@ -1,8 +1,8 @@
 """Imported by every Python that has this folder on its path: files of some names break decoders.
 
-`crash*` takes the process down when it is opened, `hang*` never comes back; `late-crash*` and
-`late-hang*` do so only when they are opened for encoding. Only processes that a process of ours has
-started for such work are touched.
+`crash*` takes the process down when it is opened, `hang*` never comes back, `raise*` raises what no
+reader should; `late-crash*` and its like do so only when they are opened for encoding. Only
+processes that a process of ours has started for such work are touched.
 
 With HOSTILE_DISK=NAME the disk is full for files below folders of this name.
 """
@@ -26,6 +26,8 @@ def _wrapped(original):
         os.kill(os.getpid(), signal.SIGSEGV)
       if kind.startswith("hang"):
         time.sleep(1e6)
+      if kind.startswith("raise"):
+        raise SystemError("an odd file")
     return original(file, *args, **kwargs)
 
   return open_hostile
