@@ -101,10 +101,22 @@ def call(
       only.
 
   Raises:
-    faults.FileFaultError: the process crashed or was killed, or the function raised something.
+    faults.FileFaultError: the process crashed, hung or was killed twice, or the function raised
+      something.
     errors.NoSpaceError: it found a disk full.
     faults.MachineFaultError: it raised something else that is the machine's fault.
   """
+  try:
+    return _call(function, args, stall_seconds, max_gigabytes)
+  except (
+    _KilledError
+  ):  # by a system without memory, which others may have taken: it has a second go
+    return _call(function, args, stall_seconds, max_gigabytes)
+
+
+def _call(
+  function: Callable[..., Any], args: tuple, stall_seconds: float, max_gigabytes: float
+) -> Outcome:
   worker = getattr(_own, "worker", None)
   if worker is None or not worker.is_alive():  # one that was killed while idle is no file's fault
     worker = _Worker()
@@ -134,6 +146,10 @@ def close() -> None:
     worker.close()
 
 
+class _KilledError(faults.FileFaultError):
+  """The process was killed, and not by us."""
+
+
 class _Worker:
   """The calling side of one process."""
 
@@ -159,7 +175,9 @@ class _Worker:
           return kind, value
     except (EOFError, OSError):
       self._process.join(timeout=60)
-      raise faults.FileFaultError(f"the process that read it crashed ({self._how()})") from None
+      is_killed = self._process.exitcode == -signal.SIGKILL
+      kind = _KilledError if is_killed else faults.FileFaultError
+      raise kind(f"the process that read it crashed ({self._how()})") from None
     self.kill()
     raise faults.FileFaultError(f"it hung: nothing happened for {stall_seconds:g} s")
 

@@ -116,7 +116,7 @@ def test_a_store_is_not_asked_file_by_file(what):
       assert len(found.signature) >= 2 * count
       storage.write_text(f"{root}/{names[0]}.txt", "a changed caption")
       assert ingest.find(f"{root}{what}").signature != found.signature
-  assert asked[0] == asked[1] < 15
+  assert max(asked) < 15
 
 
 def test_folders_that_are_not_there(tmp_path):

@@ -77,6 +77,18 @@ def test_a_crash_costs_one_call(function, value, message):
   assert call(double, 5).value[0] == 10
 
 
+def killed_once(path, alive):
+  if not path.exists():
+    path.touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+  return "done"
+
+
+def test_what_the_system_kills_has_a_second_go(tmp_path):
+  """It may have been out of memory because of others."""
+  assert call(killed_once, tmp_path / "tried").value == "done"
+
+
 def test_a_process_that_was_killed_while_idle_is_no_files_fault():
   _, pid = call(double, 1).value
   os.kill(pid, signal.SIGKILL)
