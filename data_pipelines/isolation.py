@@ -108,9 +108,7 @@ def call(
   """
   try:
     return _call(function, args, stall_seconds, max_gigabytes)
-  except (
-    _KilledError
-  ):  # by a system without memory, which others may have taken: it has a second go
+  except _KilledError:  # by a system without memory, which others may have taken: tried again
     return _call(function, args, stall_seconds, max_gigabytes)
 
 
