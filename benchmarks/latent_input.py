@@ -79,7 +79,9 @@ def write(folder: str) -> None:
     return latents.serialize_record(made)
 
   path = storage.Path(folder) / latents.shard_name("train", 0, 1)
-  count, size = shard_writer.write_shard(path, map(record, range(_CLIPS.value)), compressed=False)
+  count, size, _ = shard_writer.write_shard(
+    path, map(record, range(_CLIPS.value)), compressed=False
+  )
   latents.write_manifest(folder, manifest)
   index = latents.Index(
     shards=(path.name,),

@@ -8,6 +8,7 @@ import base64
 from collections.abc import Callable
 import contextlib
 import dataclasses
+import json
 import math
 from typing import Any
 
@@ -19,6 +20,7 @@ from data_pipelines import config as config_lib
 from data_pipelines import (
   cut,
   encode,
+  faults,
   flow,
   ingest,
   isolation,
@@ -27,7 +29,7 @@ from data_pipelines import (
   signals,
   tables,
 )
-from vidjax import errors, storage
+from vidjax import storage
 from vidjax.data import video
 
 # Raise it when a change here or in the stages below changes results: older ones are then not used.
@@ -69,7 +71,7 @@ def analyse(
   config: config_lib.CurateConfig,
   known: manifest.Known | None = None,
 ) -> Analysis:
-  """Analyses one file; a file that cannot be read never raises.
+  """Analyses one file; whatever is wrong with the file never raises.
 
   Args:
     folder: Folder of videos, local or remote.
@@ -79,33 +81,20 @@ def analyse(
     known: What a list says of the file; captions beside it go first.
 
   Raises:
-    OSError: only of this machine: no space left, too many open files.
+    Exception: only of this machine or a store: no space left, a network that is gone.
   """
   path = storage.Path(folder) / source
+  known = known or manifest.Known()
   try:
     with storage.local_copy(path) as local:
-      if not storage.Path(local).stat().length:
-        return _rejected(source, "ingest", "the file is empty")
-      sha256 = storage.sha256(local)
-      key = config_lib.fingerprint(
-        *(VERSION, source, sha256, config.cut),
-        *(config.ingest.keep_intact_part, config.ingest.min_vector_speed),
-        *(config.encode.max_fps, config.encode.copy),
-      )
-      remembered = storage.Path(cache) / f"{key}.json"
-      if remembered.exists():
-        analysis = _from_json(storage.read_json(remembered))
-      else:
-        analysis = _analyse_apart(local, source, sha256, config)
-        storage.write_json(remembered, dataclasses.asdict(analysis))
-  except isolation.FileFaultError as error:  # which another machine may not have: not remembered
+      analysis = _remembered(local, source, cache, config)
+    captions = {**known.captions, **ingest.sidecar_captions(folder, source)}
+  except faults.FileFaultError as error:  # which another machine may not have: not remembered
     return _rejected(source, "cut", str(error))
-  except OSError as error:
-    if errors.is_no_space(error) or not isinstance(error, FileNotFoundError | PermissionError):
+  except Exception as error:
+    if not faults.is_of_file(error, path):
       raise
-    return _rejected(source, "ingest", f"{type(error).__name__}: {error.strerror or error}")
-  known = known or manifest.Known()
-  captions = {**known.captions, **ingest.sidecar_captions(folder, source)}
+    return _rejected(source, "ingest", faults.describe(error))
   clips = tuple(
     dataclasses.replace(c, captions=captions, scores={**known.scores, **c.scores})
     for c in analysis.clips
@@ -113,13 +102,27 @@ def analyse(
   return dataclasses.replace(analysis, clips=clips)
 
 
-def _analyse_apart(
-  local: str, source: str, sha256: str, config: config_lib.CurateConfig
-) -> Analysis:
-  outcome = isolation.call(
-    *(_analyse_local, local, source, sha256, config), stall_seconds=config.ingest.stall_seconds
+def _remembered(local: str, source: str, cache: Any, config: config_lib.CurateConfig) -> Analysis:
+  """The analysis of a local file, from an earlier run if it made one."""
+  if not storage.Path(local).stat().length:
+    return _rejected(source, "ingest", "the file is empty")
+  sha256 = storage.sha256(local)
+  key = config_lib.fingerprint(
+    *(VERSION, source, sha256, config.cut),
+    *(config.ingest.keep_intact_part, config.ingest.min_vector_speed),
+    *(config.ingest.max_gap_seconds, config.encode.max_fps, config.encode.copy),
   )
-  return dataclasses.replace(outcome.value, cpu_s=round(outcome.cpu_s, 3))
+  file = storage.Path(cache) / f"{key}.json"
+  with faults.of_machine():
+    if file.exists():
+      return _from_json(storage.read_json(file))
+  outcome = isolation.call(*(_analyse_local, local, source, sha256, config), **config.ingest.limits)
+  analysis = dataclasses.replace(outcome.value, cpu_s=round(outcome.cpu_s, 3))
+  values = dataclasses.asdict(analysis)
+  json.dumps(values, allow_nan=False)  # numbers that are none are no fault of what writes them
+  with faults.of_machine():
+    storage.write_json(file, values)
+  return analysis
 
 
 def _analyse_local(
@@ -132,11 +135,14 @@ def _analyse_local(
   try:
     if slow := _slow(local, config.ingest.min_vector_speed, alive):
       return _rejected(source, "prefilter", slow)
-    found = signals.read_signals(local, alive)
+    found = signals.read_signals(local, alive, config.ingest.max_gap_seconds)
   except video.NoVideoError as error:
     return _rejected(source, "ingest", str(error))
   except av.error.FFmpegError as error:
     return _rejected(source, "ingest", f"cannot be opened: {error.strerror}")
+  is_broken = found.errors or found.damaged or not found.num_frames
+  if is_broken and ingest.is_encrypted(local):
+    return _rejected(source, "ingest", "the video is encrypted", 0, found.frames_expected)
   if not found.num_frames:
     reason = found.errors[0] if found.errors else "no frame can be decoded"
     return _rejected(source, "ingest", reason, 0, found.frames_expected)
@@ -147,10 +153,10 @@ def _analyse_local(
   rows, hashes = [], {}
   if reject is None or config.ingest.keep_intact_part:
     copies = config.encode.copy and found.copyable
-    for shot in cut.find_shots(found, config.cut):
+    for shot in cut.find_shots(found, config.cut, alive):
       alive()
       shot = cut.snapped(shot, found) if copies else shot
-      row = _clip(shot, found, source, sha256, config)
+      row = _clip(shot, found, source, sha256, config, alive)
       rows.append(row)
       hashes[row.clip_id] = _hash(found.tiny[row.start_frame : row.end_frame])
   return Analysis(
@@ -181,10 +187,11 @@ def _clip(
   source: str,
   sha256: str,
   config: config_lib.CurateConfig,
+  alive: Callable[[], None],
 ) -> tables.Clip:
   times_s = np.append(found.times_s, found.end_s)
   start_s, end_s = float(times_s[shot.clip_start]), float(times_s[shot.clip_end])
-  scores = flow.motion_scores(found.tiny, found.times_s, start_s, end_s)
+  scores = flow.motion_scores(found.tiny, found.times_s, start_s, end_s, alive)
   damaged = sum(shot.clip_start <= i < shot.clip_end for i in found.damaged)
   if damaged:
     scores["damaged_frames"] = float(damaged)

@@ -186,10 +186,9 @@ class Captioning(beam.DoFn):
     """Frames of clips by id, and what reading took for each."""
     try:
       outcome = isolation.call(
-        *(caption.read, copy.path(), clips, self._config.caption),
-        stall_seconds=self._config.ingest.stall_seconds,
+        *(caption.read, copy.path(), clips, self._config.caption), **self._config.ingest.limits
       )
-    except isolation.FileFaultError:
+    except row_lib.LOST:
       return {}, 0.0
     return {one.clip_id: one for one in outcome.value}, outcome.cpu_s / len(clips)
 

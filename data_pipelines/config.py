@@ -24,9 +24,19 @@ class IngestConfig:
   keep_intact_part: bool = False
   # A file on which nothing happens for so long is given up, and the process with it.
   stall_seconds: float = 120.0
+  # What a process that works on a file may have of memory (Linux); above it the file is given up.
+  # Pictures of 16K by a codec that refers to many of them need 10. 0 is any.
+  max_gigabytes: float = 16.0
+  # A file ends where a frame is shown for so long, or the next one follows so late: its clock lies.
+  max_gap_seconds: float = 3600.0
   # A file is turned away unread if the codec's motion vectors are slower than this at all of eight
   # places (pixels per second at a shorter side of 16, noisier than motion scores); 0 looks at none.
   min_vector_speed: float = 0.0
+
+  @property
+  def limits(self) -> dict[str, float]:
+    """Of the process that works on a file, see `isolation.call`."""
+    return {"stall_seconds": self.stall_seconds, "max_gigabytes": self.max_gigabytes}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,6 +205,7 @@ class CurateConfig:
     """Refuses values that no run can mean."""
     positive = {
       "ingest.stall_seconds": self.ingest.stall_seconds,
+      "ingest.max_gap_seconds": self.ingest.max_gap_seconds,
       "cut.max_seconds": self.cut.max_seconds,
       "look.text_short_side": self.look.text_short_side - 31,
       "look.batch_size": self.look.batch_size,
@@ -234,6 +245,16 @@ class CurateConfig:
       raise ValueError(
         f"encode.rungs={self.encode.rungs}: further sizes are larger than the first, "
         f"encode.short_side={self.encode.short_side}"
+      )
+    if self.encode.copy and self.encode.rungs:
+      raise ValueError(
+        f"encode.copy=True stores clips in the size of the source, and encode.rungs="
+        f"{self.encode.rungs} would store them once more: set one of the two"
+      )
+    if self.ingest.max_gigabytes < 0:
+      raise ValueError(
+        f"config key 'ingest.max_gigabytes' is above 0, or 0 for any, got "
+        f"{self.ingest.max_gigabytes}"
       )
     if not 0 <= self.encode.crf <= 51:
       raise ValueError(f"config key 'encode.crf' must be 0 to 51, got {self.encode.crf}")

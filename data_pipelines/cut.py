@@ -5,6 +5,7 @@ new shot; a gradual transition's is its middle frame, and the clip that is store
 transition out.
 """
 
+from collections.abc import Callable
 import dataclasses
 import itertools
 import math
@@ -42,18 +43,23 @@ class _Boundary:
   clip_start: int  # of the shot after
 
 
-def find_shots(found: signals.Signals, config: config_lib.CutConfig) -> list[Shot]:
+def find_shots(
+  found: signals.Signals,
+  config: config_lib.CutConfig,
+  alive: Callable[[], None] = lambda: None,
+) -> list[Shot]:
   """Splits a video into shots.
 
   Args:
     found: What the decode pass kept.
     config: Thresholds.
+    alive: Called now and then.
 
   Returns:
     Shots in order; together they cover every frame once.
   """
-  cuts = hard_cuts(found, config)
-  transitions = gradual.find_transitions(found, cuts, config)
+  cuts = hard_cuts(found, config, alive)
+  transitions = gradual.find_transitions(found, cuts, config, alive)
   trim_start, trim_end, boundaries = {}, {}, [_Boundary(f, "hard", f, f) for f in cuts]
   edges = [0, *cuts, found.num_frames]
   for transition in transitions:
@@ -99,13 +105,18 @@ def snapped(shot: Shot, found: signals.Signals) -> Shot:
   return dataclasses.replace(shot, clip_start=start, clip_end=end)
 
 
-def hard_cuts(found: signals.Signals, config: config_lib.CutConfig) -> list[int]:
+def hard_cuts(
+  found: signals.Signals,
+  config: config_lib.CutConfig,
+  alive: Callable[[], None] = lambda: None,
+) -> list[int]:
   """First frames of shots after hard cuts."""
-  return [
-    frame
-    for frame, jump in sorted(found.jumps.items())
-    if _is_cut(frame, jump, found, config) and not _is_flash(frame, found)
-  ]
+  cuts = []
+  for frame, jump in sorted(found.jumps.items()):
+    alive()
+    if _is_cut(frame, jump, found, config) and not _is_flash(frame, found):
+      cuts.append(frame)
+  return cuts
 
 
 def _is_cut(

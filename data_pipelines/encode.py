@@ -15,7 +15,7 @@ from av.video.reformatter import VideoReformatter
 import numpy as np
 
 from data_pipelines import config as config_lib
-from data_pipelines import stream_copy, tables
+from data_pipelines import isolation, stream_copy, tables
 from vidjax import storage
 from vidjax.data import mp4, schema, upright, video
 
@@ -80,7 +80,7 @@ def write_records(
   config: config_lib.EncodeConfig,
   alive: Callable[[], None] = lambda: None,
 ) -> None:
-  """Writes the records of one local source that are not there yet.
+  """Writes the records of one local source that are not there yet; see `isolation.machine_work`.
 
   Args:
     path: The source.
@@ -91,14 +91,16 @@ def write_records(
   """
   for rung in (config.short_side, *config.rungs):
     how = dataclasses.replace(config, short_side=rung)
-    todo = [
-      row
-      for row in rows
-      if rung in rungs(row, config) and not record_path(folder, row, rung, config).exists()
-    ]
+    with isolation.machine_work(alive):
+      todo = [
+        row
+        for row in rows
+        if rung in rungs(row, config) and not record_path(folder, row, rung, config).exists()
+      ]
     for row, data in store_source(path, todo, how, alive) if todo else ():
       record = schema.serialize_record(to_record(row, data))
-      storage.write_bytes(record_path(folder, row, rung, config), record)
+      with isolation.machine_work(alive):
+        storage.write_bytes(record_path(folder, row, rung, config), record)
 
 
 def store_source(
@@ -115,7 +117,7 @@ def store_source(
     yield from encode_source(path, rows, config, alive)
     return
   left = []
-  for row, data in stream_copy.copy_source(path, rows):
+  for row, data in stream_copy.copy_source(path, rows, alive):
     if data is None:
       left.append(row)
     else:

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 import apache_beam as beam
 
 from data_pipelines import config as config_lib
-from data_pipelines import isolation, tables, thumbnails
+from data_pipelines import faults, isolation, tables, thumbnails
 from data_pipelines.paths import Paths
 from vidjax import storage
 
@@ -55,11 +55,10 @@ def _thumbnails(
   try:
     with storage.local_copy(storage.Path(paths.videos) / source) as local:
       outcome = isolation.call(
-        *(thumbnails.moving, local, [clip for _, clip in examples]),
-        stall_seconds=config.ingest.stall_seconds,
+        *(thumbnails.moving, local, [clip for _, clip in examples]), **config.ingest.limits
       )
-  except isolation.FileFaultError:
-    return
+  except (faults.FileFaultError, FileNotFoundError, PermissionError):
+    return  # a page without them
   for (reason, clip), uri in zip(examples, outcome.value, strict=True):
     if uri:
       yield reason, clip, uri

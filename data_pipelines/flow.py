@@ -9,6 +9,7 @@ is measured from frame to frame.
 Legend: T frames, H W pixels, C channels; 2 is (x, y). Lengths are pixels at a shorter side of 16.
 """
 
+from collections.abc import Callable
 import itertools
 
 import cv2
@@ -22,7 +23,11 @@ _SMOOTH_S = 0.5
 
 
 def motion_scores(
-  tiny_THWC: np.ndarray, times_s: np.ndarray, start_s: float, end_s: float
+  tiny_THWC: np.ndarray,
+  times_s: np.ndarray,
+  start_s: float,
+  end_s: float,
+  alive: Callable[[], None] = lambda: None,
 ) -> dict[str, float]:
   """Flow statistics of a span.
 
@@ -31,6 +36,7 @@ def motion_scores(
     times_s: (T,) their times.
     start_s: Start of the span.
     end_s: End, exclusive.
+    alive: Called for each pair.
 
   Returns:
     Of the pairs of frames at 2 fps, in pixels per second: `motion_score` (mean magnitude over time
@@ -46,7 +52,11 @@ def motion_scores(
   # The frame shown at each grid point: the last one whose time is not later.
   picked = np.searchsorted(times_s, grid_s + 1e-4, side="right") - 1
   gray = [cv2.cvtColor(tiny_THWC[i], cv2.COLOR_RGB2GRAY) for i in picked]
-  flows_PHW2 = FLOW_FPS * np.stack([signals.farneback(a, b) for a, b in itertools.pairwise(gray)])
+  flows = []
+  for before_HW, after_HW in itertools.pairwise(gray):
+    flows.append(signals.farneback(before_HW, after_HW))
+    alive()
+  flows_PHW2 = FLOW_FPS * np.stack(flows)
   speeds_P = np.linalg.norm(flows_PHW2, axis=-1).mean((1, 2))
   pan_2 = np.median(flows_PHW2, axis=(1, 2)).mean(0)
   inside = slice(*np.searchsorted(times_s, (start_s - 1e-4, end_s - 1e-4)))

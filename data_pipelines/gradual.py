@@ -10,6 +10,7 @@ they differ, the frames between are tested for being a blend.
 Legend: T frames, P pixel values of one tiny frame.
 """
 
+from collections.abc import Callable
 import dataclasses
 import itertools
 
@@ -62,7 +63,10 @@ class _Span:
 
 
 def find_transitions(
-  found: signals.Signals, hard_cuts: list[int], config: config_lib.CutConfig
+  found: signals.Signals,
+  hard_cuts: list[int],
+  config: config_lib.CutConfig,
+  alive: Callable[[], None] = lambda: None,
 ) -> list[Transition]:
   """Finds dissolves and fades between hard cuts.
 
@@ -70,6 +74,7 @@ def find_transitions(
     found: What the decode pass kept.
     hard_cuts: First frames of shots after hard cuts; no transition reaches across one.
     config: Thresholds.
+    alive: Called for each span that is tested.
 
   Returns:
     Transitions in order, without overlap.
@@ -80,7 +85,7 @@ def find_transitions(
   for start, end in itertools.pairwise(bounds):
     candidates = []
     for seconds in config.gradual_spans_s:
-      for span in _blended_spans(frames_TP, found, start, end, seconds, config):
+      for span in _blended_spans(frames_TP, found, start, end, seconds, config, alive):
         transition = _refine(frames_TP, span)
         if transition is not None:
           candidates.append((span, transition))
@@ -99,6 +104,7 @@ def _blended_spans(
   end: int,
   seconds: float,
   config: config_lib.CutConfig,
+  alive: Callable[[], None],
 ) -> list[_Span]:
   spans = []
   if end - start < 5:
@@ -106,6 +112,7 @@ def _blended_spans(
   times_s = found.times_s[start:end]
   length_s = times_s[-1] - times_s[0]
   for begin_s in np.arange(0, max(length_s - seconds, 0) + seconds / 8, seconds / 8):
+    alive()
     first, last = np.searchsorted(times_s, times_s[0] + np.array([begin_s, begin_s + seconds]))
     first, last = int(start + first), int(min(start + last, end - 1))
     if last - first < 4:

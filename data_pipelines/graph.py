@@ -1,7 +1,7 @@
 """The stages as one Apache Beam graph: analyse -> judge -> encode -> shard -> tables and report.
 
-Here, in `judging` and in `storing` is only the plumbing: each step calls a pure function of a
-stage. All results are functions of the inputs, not of bundling or worker count. Between stages
+Here, in `copies`, `judging` and `storing` is only the plumbing: each step calls a pure function of
+a stage. All results are functions of the inputs, not of bundling or worker count. Between stages
 travel small rows.
 """
 
@@ -13,6 +13,7 @@ from apache_beam.pvalue import AsSingleton
 
 from data_pipelines import (
   analyse,
+  copies,
   embeddings,
   examples,
   ingest,
@@ -29,19 +30,14 @@ from vidjax import errors, storage
 
 # Sources shown in the report; the tables have all.
 _REPORT_SOURCES = 200
-_UNKNOWN = manifest.Known()
 
 
 def build(
   root: beam.Pipeline, listing: ingest.Listing, paths: Paths, config: config_lib.CurateConfig
 ) -> None:
   """Adds the whole curation to a pipeline."""
-  analyses = (
-    root
-    | "sources" >> beam.Create([(s, listing.known.get(s, _UNKNOWN)) for s in listing.media])
-    | "spread" >> beam.Reshuffle()
-    | "analyse" >> beam.Map(_analyse, paths, config)
-  )
+  sources, copied = copies.left_out(root, listing, paths)
+  analyses = sources | "spread" >> beam.Reshuffle() | "analyse" >> beam.Map(_analyse, paths, config)
   judged = judging.judge(analyses, paths, config)
   kept = judged.kept | "kept clips" >> beam.Map(lambda row: row.clip)
   stored, encoded, encoding = storing.encode_clips(root, kept, paths, config)
@@ -55,8 +51,10 @@ def build(
   every_cost = (analysing, judged.costs, encoding) | "every cost" >> beam.Flatten()
   shown = analyses | "shown" >> beam.combiners.Top.Smallest(_REPORT_SOURCES, key=lambda a: a.source)
   clips = AsSingleton(every_clip | "all clips" >> beam.combiners.ToList())
+  refused = root | "refused" >> beam.Create(listing.refused)
+  rejected = (analyses | "rejects" >> beam.FlatMap(_reject), copied, refused)
   rejects = AsSingleton(
-    analyses | "rejects" >> beam.FlatMap(_reject) | "all rejects" >> beam.combiners.ToList()
+    rejected | "every reject" >> beam.Flatten() | "all rejects" >> beam.combiners.ToList()
   )
   shown_examples = AsSingleton(
     examples.pick(every_clip, paths, config) | "all examples" >> beam.combiners.ToList()

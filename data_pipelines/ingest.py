@@ -1,13 +1,17 @@
 """Finds media files and the captions beside them, and tells whole files from broken ones."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+import contextlib
 import dataclasses
+import itertools
 import os
 import re
 from typing import Any
 import zlib
 
-from data_pipelines import manifest
+import av.error
+
+from data_pipelines import manifest, tables
 from vidjax import storage
 from vidjax.data import video
 from vidjax.data.sources import sidecar
@@ -31,6 +35,8 @@ class Listing:
     images: Number of still images, which are not this pipeline's business.
     others: Number of other files (side-cars, notes).
     signature: Of names, sizes and dates: equal for an untouched folder.
+    sizes: In bytes, of the media that are there; -1 for a link that leads nowhere.
+    refused: Media that nothing later can name.
     known: What a list of files says of them, by path; empty without one.
   """
 
@@ -38,8 +44,15 @@ class Listing:
   media: tuple[str, ...]
   images: int
   others: int
-  signature: tuple[tuple[str, int, int], ...]
+  signature: tuple[tuple[str, int, str], ...]
+  sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+  refused: tuple[tables.Reject, ...] = ()
   known: Mapping[str, manifest.Known] = dataclasses.field(default_factory=dict)
+
+  @property
+  def num_files(self) -> int:
+    """Of media, whether they can be read or not."""
+    return len(self.media) + len(self.refused)
 
 
 def find(videos: str, skip: Sequence[Any] = ()) -> Listing:
@@ -60,8 +73,12 @@ def find(videos: str, skip: Sequence[Any] = ()) -> Listing:
     return list_media(videos, skip)
   found = list_media(folder, skip)
   matches = re.compile(_translated(pattern)).fullmatch
-  wanted = tuple(name for name in found.media if matches(name))
-  return dataclasses.replace(found, media=wanted, signature=(*found.signature, (pattern, 0, 0)))
+  return dataclasses.replace(
+    found,
+    media=tuple(name for name in found.media if matches(name)),
+    refused=tuple(reject for reject in found.refused if matches(reject.source)),
+    signature=(*found.signature, (pattern, 0, "")),
+  )
 
 
 def _listed(path: str) -> Listing:
@@ -69,13 +86,62 @@ def _listed(path: str) -> Listing:
     raise FileNotFoundError(f"--videos={path}: there is no such list")
   known = manifest.read(path)
   root = storage.Path(path).parent
-  signature = [(storage.Path(path).name, 0, zlib.crc32(storage.read_bytes(path)))]
-  for name in known:
-    file = root / name
-    stat = file.stat() if file.exists() else None
-    mtime = int(((stat and stat.mtime) or 0) * 1000)
-    signature.append((name, int(stat.length) if stat else -1, mtime))
-  return Listing(os.fspath(root), tuple(sorted(known)), 0, 0, tuple(signature), known)
+  media, refused = _parted(known)
+  beside = [other for name in media for other in sidecar.names(name)]
+  states = _states(root, [*media, *beside])
+  return Listing(
+    os.fspath(root),
+    media,
+    images=0,
+    others=0,
+    signature=(
+      (storage.Path(path).name, 0, str(zlib.crc32(storage.read_bytes(path)))),
+      *((state.name, state.size, state.version) for state in states.values()),
+    ),
+    sizes={name: states[name].size for name in media if name in states},
+    refused=refused,
+    known=known,
+  )
+
+
+def _states(root: Any, names: Sequence[str]) -> dict[str, storage.FileState]:
+  """States of those files of a list that are there, by name and in the order of `names`."""
+  found: dict[str, storage.FileState] = {}
+  if storage.is_local(root):
+    for name in names:
+      with contextlib.suppress(OSError):  # its analysis will say what is wrong
+        stat = (root / name).stat()
+        found[name] = storage.FileState(name, int(stat.length), str(stat.mtime))
+  elif names:  # a store is asked once, for the folder that all of them are below
+    folder = _shared_folder(names)
+    with contextlib.suppress(FileNotFoundError):
+      for state in storage.file_states(root / folder):
+        name = f"{folder}/{state.name}" if folder else state.name
+        found[name] = dataclasses.replace(state, name=name)
+  return {name: found[name] for name in names if name in found}
+
+
+def _shared_folder(names: Sequence[str]) -> str:
+  """The deepest folder that all relative names are below; "" for the root of all."""
+  folders = [name.split("/")[:-1] for name in names]
+  shared = itertools.takewhile(
+    lambda pair: pair[0] == pair[1], zip(min(folders), max(folders), strict=False)
+  )
+  return "/".join(part for part, _ in shared)
+
+
+def _parted(names: Iterable[str]) -> tuple[tuple[str, ...], tuple[tables.Reject, ...]]:
+  """Names that tables and records can hold, sorted, and a reject for each other one."""
+  media, refused = [], []
+  for name in sorted(names):
+    try:
+      name.encode()
+    except UnicodeEncodeError:
+      shown = name.encode("utf-8", "backslashreplace").decode()
+      refused.append(tables.Reject(shown, "ingest", "the name of the file is not UTF-8: rename it"))
+    else:
+      media.append(name)
+  return tuple(media), tuple(refused)
 
 
 def _split_pattern(videos: str) -> tuple[str, str]:
@@ -108,20 +174,21 @@ def list_media(folder: Any, skip: Sequence[Any] = ()) -> Listing:
   if not root.is_dir():
     raise NotADirectoryError(f"--videos={folder} is a file; give the folder that holds the videos")
   prefixes = tuple(os.fspath(storage.Path(s)).rstrip("/") + "/" for s in skip)
-  media, signature, images, others = [], [], 0, 0
-  for path in storage.list_files(root):
+  found, signature, sizes, images, others = [], [], {}, 0, 0
+  for state in storage.file_states(root):
+    path = root / state.name
     if os.fspath(path).startswith(prefixes):
       continue
-    name = path.relative_to(root).as_posix()
-    kind = _kind(path)
+    kind = _kind(path, state.size)
     if kind == "media":
-      media.append(name)
+      found.append(state.name)
+      sizes[state.name] = state.size
     images += kind == "image"
     others += kind == "other"
     if kind != "image":
-      stat = path.stat()
-      signature.append((name, int(stat.length), int((stat.mtime or 0) * 1000)))
-  return Listing(os.fspath(root), tuple(media), images, others, tuple(signature))
+      signature.append((state.name, state.size, state.version))
+  media, refused = _parted(found)
+  return Listing(os.fspath(root), media, images, others, tuple(signature), sizes, refused)
 
 
 def sidecar_captions(folder: Any, source: str) -> dict[str, str]:
@@ -134,13 +201,15 @@ def sidecar_captions(folder: Any, source: str) -> dict[str, str]:
   return captions
 
 
-def _kind(path: Any) -> str:
+def _kind(path: Any, size: int) -> str:
   suffix = path.suffix.lower()
   if suffix in VIDEO_SUFFIXES or suffix in AUDIO_SUFFIXES:
     return "media"
   if suffix in IMAGE_SUFFIXES:
     return "image"
   if suffix in (".txt", ".json", ".srt", ".vtt", ".csv", ".md"):
+    return "other"
+  if size <= 0:  # nothing to tell it by; opened, a pipe would wait for a writer
     return "other"
   try:
     with storage.open_read(path) as file:
@@ -222,6 +291,14 @@ def missing_part(reader: video.FrameReader, path: str) -> list[str]:
   if announced_s and end_s < 0.95 * announced_s - 0.5:
     return [f"the file is truncated: it announces {announced_s:.2f} s and ends at {end_s:.2f} s"]
   return []
+
+
+def is_encrypted(path: str) -> bool:
+  """Whether the first packet of a local video says that it is encrypted."""
+  with contextlib.suppress(av.error.FFmpegError), video.FrameReader(path) as reader:
+    for packet in reader.container.demux(reader.stream):
+      return packet.has_sidedata("encryption_info")
+  return False
 
 
 def _announced_seconds(reader: video.FrameReader) -> float | None:

@@ -2,11 +2,12 @@
 
 Decoders are C, and among a hundred million files some make one loop for ever or take its process
 down. Each thread that calls keeps one such process and uses it again; it is killed when it shows no
-sign of life, and a crash costs the file that was under way, nothing else. Results travel by pickle.
-Deadlines are for standing still, not for the whole work: a film may take hours.
+sign of life, and a crash costs the file that was under way, nothing else. So does every exception
+but those of the machine (`faults`). Results travel by pickle. Deadlines are for standing still, not
+for the whole work: a film may take hours.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import contextlib
 import ctypes
 import dataclasses
@@ -20,16 +21,17 @@ import time
 import traceback
 from typing import Any
 
+from absl import logging
+
+from data_pipelines import faults
+from vidjax import errors
+
 # Native libraries lose a little memory with each file.
 _CALLS_PER_PROCESS = 500
 _SECONDS_BETWEEN_SIGNS = 0.5
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 _own = threading.local()
-
-
-class FileFaultError(Exception):
-  """A file made the process that worked on it crash or hang; the text says which."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,39 +59,81 @@ class Alive:
     now_s = time.monotonic()
     if now_s - self._told_s >= _SECONDS_BETWEEN_SIGNS:
       self._told_s = now_s
-      self._connection.send(("alive", None))
+      try:
+        self._connection.send(("alive", None))
+      except OSError:  # nobody is there to listen; other errors of connections are the work's
+        os._exit(1)
 
 
-def call(function: Callable[..., Any], *args: Any, stall_seconds: float) -> Outcome:
+@contextlib.contextmanager
+def machine_work(alive: Callable[[], None]) -> Iterator[None]:
+  """For the part of the work that is up to the machine: reading and writing results.
+
+  It is waited for as long as it takes (stores have deadlines of their own), and its errors end the
+  run instead of costing the file that is under way.
+  """
+  done = threading.Event()
+
+  def tell() -> None:
+    while not done.wait(_SECONDS_BETWEEN_SIGNS):
+      alive()
+
+  thread = threading.Thread(target=tell, daemon=True)
+  thread.start()
+  try:
+    with faults.of_machine():
+      yield
+  finally:
+    done.set()
+    thread.join()
+
+
+def call(
+  function: Callable[..., Any], *args: Any, stall_seconds: float, max_gigabytes: float = 0.0
+) -> Outcome:
   """Calls `function(*args, alive)` in another process.
 
   Args:
     function: Importable by name. It calls `alive()` at least every `stall_seconds`.
     args: Anything that can be pickled.
     stall_seconds: How long without a sign of life until the process is killed.
+    max_gigabytes: Memory that the process may have; more is refused to it. 0 for any; kept by Linux
+      only.
 
   Raises:
-    FileFaultError: the process crashed or was killed.
-    Exception: whatever the function raised.
+    faults.FileFaultError: the process crashed, hung or was killed twice, or the function raised
+      something.
+    errors.NoSpaceError: it found a disk full.
+    faults.MachineFaultError: it raised something else that is the machine's fault.
   """
+  try:
+    return _call(function, args, stall_seconds, max_gigabytes)
+  except _KilledError:  # by a system without memory, which others may have taken: tried again
+    return _call(function, args, stall_seconds, max_gigabytes)
+
+
+def _call(
+  function: Callable[..., Any], args: tuple, stall_seconds: float, max_gigabytes: float
+) -> Outcome:
   worker = getattr(_own, "worker", None)
   if worker is None or not worker.is_alive():  # one that was killed while idle is no file's fault
     worker = _Worker()
   _own.worker = worker
   try:
-    kind, value = worker.call(function, args, stall_seconds)
-  except FileFaultError:
+    kind, value = worker.call(function, args, stall_seconds, round(max_gigabytes * 1e9))
+  except faults.FileFaultError:
     _own.worker = None
     raise
   except BaseException:
     worker.kill()  # this side was interrupted, and an answer may still come
     _own.worker = None
     raise
-  if worker.calls >= _CALLS_PER_PROCESS:
+  if worker.calls >= _CALLS_PER_PROCESS or kind == "spent":
     close()
-  if kind == "raised":
-    raise value
-  return value
+  if kind == "done":
+    return value
+  logging.info("%s", "\n".join(value.__notes__))
+  raise value
 
 
 def close() -> None:
@@ -98,6 +142,10 @@ def close() -> None:
   _own.worker = None
   if worker:
     worker.close()
+
+
+class _KilledError(faults.FileFaultError):
+  """The process was killed, and not by us."""
 
 
 class _Worker:
@@ -112,19 +160,24 @@ class _Worker:
     theirs.close()
     self.calls = 0
 
-  def call(self, function: Callable[..., Any], args: tuple, stall_seconds: float) -> tuple:
+  def call(
+    self, function: Callable[..., Any], args: tuple, stall_seconds: float, max_bytes: int
+  ) -> tuple[str, Any]:
+    """("done", outcome); "raised" or, if the process should not go on, "spent" and an exception."""
     self.calls += 1
     try:
-      self._connection.send((function, args))
+      self._connection.send((function, args, max_bytes))
       while self._connection.poll(stall_seconds):
         kind, value = self._connection.recv()
-        if kind in ("done", "raised"):
+        if kind != "alive":
           return kind, value
     except (EOFError, OSError):
       self._process.join(timeout=60)
-      raise FileFaultError(f"the process that read it crashed ({self._how()})") from None
+      is_killed = self._process.exitcode == -signal.SIGKILL
+      kind = _KilledError if is_killed else faults.FileFaultError
+      raise kind(f"the process that read it crashed ({self._how()})") from None
     self.kill()
-    raise FileFaultError(f"it hung: nothing happened for {stall_seconds:g} s")
+    raise faults.FileFaultError(f"it hung: nothing happened for {stall_seconds:g} s")
 
   def is_alive(self) -> bool:
     return self._process.is_alive()
@@ -154,18 +207,41 @@ def _serve(connection: connections.Connection, parent: int) -> None:
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
     while True:
-      function, args = connection.recv()
+      function, args, max_bytes = connection.recv()
+      _limit_memory(max_bytes)
       connection.send(("alive", None))  # the first time that took imports of some seconds
       began_s = time.process_time()
       try:
         value = function(*args, Alive(connection))
         answer = ("done", Outcome(value, time.process_time() - began_s))
-      except (BrokenPipeError, ConnectionResetError):
-        return
       except Exception as error:
-        error.add_note("".join(traceback.format_exception(error)))  # it does not travel by itself
-        answer = ("raised", error)
+        # One that has had too little memory may have lost some for good.
+        answer = ("spent" if isinstance(error, MemoryError) else "raised", _portable(error))
       connection.send(answer)
+
+
+def _portable(error: Exception) -> Exception:
+  """What an exception means, as one that can travel; many of libraries cannot be made again."""
+  text = faults.describe(error)
+  if errors.is_no_space(error):
+    found: Exception = errors.NoSpaceError(text)
+  elif faults.is_of_machine(error):
+    found = faults.MachineFaultError(text)
+  else:
+    found = faults.FileFaultError(text)
+  found.add_note("".join(traceback.format_exception(error)))
+  return found
+
+
+def _limit_memory(num_bytes: int) -> None:
+  """Bounds what this process may have; of its own data, since libraries and files map far more."""
+  if sys.platform != "linux":
+    return
+  import resource
+
+  _, most = resource.getrlimit(resource.RLIMIT_DATA)
+  bounds = [bound for bound in (num_bytes, most) if bound > 0]  # -1 is no bound
+  resource.setrlimit(resource.RLIMIT_DATA, (min(bounds, default=most), most))
 
 
 def _end_with(parent: int) -> None:

@@ -61,7 +61,7 @@ class Looking(beam.DoFn):
           else:
             todo.append(row)
         if todo:
-          self._waiting.extend(self._looked(copy.path(), todo))
+          self._waiting.extend(self._looked(copy, todo))
         yield from self._scored(clip_scores.scorer(self._config.look), last=False)
     progress.step("look", source)
 
@@ -73,15 +73,15 @@ class Looking(beam.DoFn):
   def _file(self, row: row_lib.Row) -> Any:
     return self._folder / f"{row.clip.clip_id}-{self._key}.json"
 
-  def _looked(self, local: str, rows: Sequence[row_lib.Row]) -> list[_Looked]:
+  def _looked(self, copy: row_lib.Copy, rows: Sequence[row_lib.Row]) -> list[_Looked]:
     scorer = clip_scores.scorer(self._config.look)
     clips = [row.clip for row in rows]
     try:
       outcome = isolation.call(
-        *(look.look, local, clips, self._config.look, scorer.side if scorer else 0),
-        stall_seconds=self._config.ingest.stall_seconds,
+        *(look.look, copy.path(), clips, self._config.look, scorer.side if scorer else 0),
+        **self._config.ingest.limits,
       )
-    except isolation.FileFaultError as error:
+    except row_lib.LOST as error:
       looks, cpu_s = [look.Look(clip.clip_id, error=str(error)) for clip in clips], 0.0
     else:
       looks, cpu_s = outcome.value, outcome.cpu_s / len(rows)

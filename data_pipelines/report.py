@@ -57,14 +57,14 @@ def render(
     hours_kept=sum(row.seconds for row in kept) / 3600,
     seconds_kept=sum(row.seconds for row in kept),
     num_holdout=sum(bool(row.scores.get("holdout")) for row in kept),
-    statistics=_statistics(rows, len(listing.media)),
+    statistics=_statistics(rows, listing.num_files),
     verdicts=_verdicts(rows, thumbnails),
     costs=_costs(costs),
     core_hour_price=config.report.core_hour_price,
     rejects=sorted(rejects, key=lambda r: r.source),
     charts=_charts(rows, config),
     sources=[_source(a, by_source.get(a.source, [])) for a in shown if a.strip],
-    num_sources=len(listing.media),
+    num_sources=listing.num_files,
     settings=_settings(config),
   )
 

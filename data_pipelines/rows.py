@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from data_pipelines import select, tables
+from data_pipelines import faults, select, tables
 from vidjax import storage
 
 # Clips of one source that are looked at or captioned at once, so that a long film fits in memory.
 _CLIPS_AT_ONCE = 32
+# What a source raises that breaks its reader, or that has gone since it was analysed.
+LOST = (faults.FileFaultError, FileNotFoundError, PermissionError)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -71,7 +71,7 @@ def curate(
   """
   cache = cache or f"{out.rstrip('/')}/.cache"
   listing = ingest.find(videos, skip=[out, cache])
-  if not listing.media:
+  if not listing.num_files:
     raise ValueError(
       f"--videos={videos}: no video found, only {listing.images} images and {listing.others} other "
       "files"
@@ -87,14 +87,18 @@ def curate(
   )
   done = storage.Path(out) / _DONE
   summary = _finished(done, key)
+  paths = Paths(listing.root.rstrip("/"), out.rstrip("/"), cache.rstrip("/"), weights)
   if summary is None:
     _sweep(out)
-    paths = Paths(listing.root.rstrip("/"), out.rstrip("/"), cache.rstrip("/"), weights)
     _run(listing, paths, config, beam_flags or [])
+    _complete(paths, config)
     summary = _summary(listing, out)
     storage.write_json(done, {"key": key, "summary": summary})
   else:
     print(f"already done: {out} holds the result of the same videos and config", file=sys.stderr)
+  # What a run goes on with when it is killed, up to the very end.
+  if storage.Path(paths.encoded).exists():
+    storage.remove(paths.encoded)
   if not summary["kept"]:
     reasons = [f"{name}: {count}" for name, count in sorted(summary["dropped"].items())]
     reasons += [f"unreadable files: {summary['rejects']}"] if summary["rejects"] else []
@@ -134,7 +138,7 @@ def _run(
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     if direct.direct_running_mode == "in_memory" and direct.direct_num_workers == 1:
       direct.direct_running_mode = "multi_threading"
-      direct.direct_num_workers = min(os.cpu_count() or 1, len(listing.media))
+      direct.direct_num_workers = min(os.cpu_count() or 1, listing.num_files)
   pipeline = beam.Pipeline(runner=runner, options=options)
   graph.build(pipeline, listing, paths, config)
   try:
@@ -151,11 +155,14 @@ def _run(
     if reason is error:
       raise
     raise reason from error
-  storage.remove(paths.encoded)
+
+
+def _complete(paths: Paths, config: config_lib.CurateConfig) -> None:
+  """Takes away what an earlier config made, and writes the index of the shards."""
   if not config.look.clip:
-    storage.remove(f"{paths.out}/{FOLDER_OF_EMBEDDINGS}")  # those of an earlier config, too
+    storage.remove(f"{paths.out}/{FOLDER_OF_EMBEDDINGS}")
   sizes = {paths.shards(rung) for rung in (0, *config.encode.rungs)}
-  for folder in storage.Path(paths.out).glob("shards*"):  # those of an earlier config
+  for folder in storage.Path(paths.out).glob("shards*"):
     if str(folder) not in sizes:
       storage.remove(folder)
   for rung in (0, *config.encode.rungs):
@@ -210,7 +217,7 @@ def _summary(listing: ingest.Listing, out: str) -> dict[str, Any]:
   with storage.local_copy(f"{out}/rejects.parquet") as local:
     rejects = parquet.read_metadata(local).num_rows
   return {
-    "sources": len(listing.media),
+    "sources": listing.num_files,
     "clips": len(clips),
     "kept": sum(row["kept"] for row in clips),
     "dropped": dict(Counter(reason for row in clips for reason in row["drop_reasons"])),

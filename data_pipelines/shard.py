@@ -13,6 +13,9 @@ from vidjax import storage
 from vidjax.data import schema, shard_writer
 from vidjax.data.shard_writer import Shard
 
+# The SHA-256 of each shard, as `sha256sum --check` reads it.
+CHECKSUMS = "SHA256SUMS"
+
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
@@ -67,7 +70,7 @@ def write_shard(
 
 
 def write_metadata(folder: Any, shards: Iterable[Shard]) -> None:
-  """Writes TFDS's description of the shards, and removes shards of an earlier run."""
+  """Writes TFDS's description of the shards, and their checksums; removes all of an earlier run."""
   shards = list(shards)
   expected = {schema.shard_name(s.split, s.index, s.count) for s in shards}
   root = storage.Path(folder)
@@ -82,3 +85,5 @@ def write_metadata(folder: Any, shards: Iterable[Shard]) -> None:
     version=schema.DATASET_VERSION,
     description="Clips cut, scored and selected by vidjax curate.",
   )
+  named = sorted((schema.shard_name(s.split, s.index, s.count), s.sha256) for s in shards)
+  storage.write_text(root / CHECKSUMS, "".join(f"{digest}  {name}\n" for name, digest in named))

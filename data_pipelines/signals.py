@@ -8,6 +8,7 @@ Legend: T frames, H W pixels, C channels (RGB).
 
 from collections.abc import Callable
 import dataclasses
+import math
 from typing import Any
 
 from av.video.reformatter import VideoReformatter
@@ -22,6 +23,8 @@ TINY_SIDE = 16  # and of those that are kept for dissolves, flow and hashes (SVD
 _MAX_STRIP = 48
 _MP4_CODECS = ("h264", "hevc", "libdav1d", "av1", "vp9", "libvpx-vp9", "mpeg4")
 _UNTIMED = ("avi", "h264", "hevc", "m4v")  # their packets have numbers, or nothing
+# A small frame's longer side, and OpenCV's functions for pictures end at 32767.
+_MAX_ASPECT = 32_000 / SMALL_SIDE
 # Below this mean change a frame is never a cut, so the costlier comparisons are skipped.
 _CANDIDATE_DIFFERENCE = 4.0
 
@@ -88,22 +91,27 @@ class Signals:
     return len(self.times_s)
 
 
-def read_signals(path: str, on_frame: Callable[[], None] | None = None) -> Signals:
+def read_signals(
+  path: str, on_frame: Callable[[], None] | None = None, max_gap_s: float = math.inf
+) -> Signals:
   """Decodes a local video once.
 
   Args:
     path: A local file.
     on_frame: Called for each frame.
+    max_gap_s: A frame that is shown for longer, or follows later, ends the video as an error does:
+      its time stamps lie.
 
   Raises:
-    video.NoVideoError: no video stream.
+    video.NoVideoError: no video stream, or one of an absurd shape.
     av.error.FFmpegError: it cannot be opened at all.
   """
   times_s, difference, detail, strip = [], [], [], []
   tiny = _Frames()
   jumps: dict[int, Jump] = {}
   previous = None
-  damaged, key_frames = [], []
+  damaged, key_frames, jumped = [], [], []
+  end_s = 0.0
   strip_step = 1
   width = height = rotation = 0
   reformatter = VideoReformatter()
@@ -113,6 +121,14 @@ def read_signals(path: str, on_frame: Callable[[], None] | None = None) -> Signa
       if frame.index == 0:
         width, height = upright.size_of(frame.picture, reader.stream)
         rotation = frame.picture.rotation
+        _check_aspect(width, height)
+      later_s = frame.time_s - (times_s[-1] if times_s else 0.0)
+      gap_s = max(later_s, reader.end_of_last_s - frame.time_s)
+      if gap_s > max_gap_s:
+        at = f"time stamps jump by {gap_s:.4g} s at frame {frame.index}"
+        jumped = [f"{at}, more than ingest.max_gap_seconds={max_gap_s:g}"]
+        break
+      end_s = reader.end_of_last_s
       size = _scaled(width, height, SMALL_SIDE)
       small_HWC = upright.rgb(frame.picture, reader.stream, size, reformatter)
       change = 0.0
@@ -137,10 +153,9 @@ def read_signals(path: str, on_frame: Callable[[], None] | None = None) -> Signa
       previous = small_HWC
       if on_frame:
         on_frame()
-    errors = reader.errors + ingest.missing_part(reader, path)
+    errors = reader.errors + (jumped or ingest.missing_part(reader, path))
     can_copy = copyable(reader.container, reader.stream)
     fps = video.announced_fps(reader.stream)
-    end_s = reader.end_of_last_s
   return Signals(
     times_s=np.asarray(times_s, np.float64),
     end_s=end_s,
@@ -184,6 +199,13 @@ class _Frames:
 def copyable(container: Any, stream: Any) -> bool:
   """Whether an mp4 can hold the packets of a stream, and they say when they are shown."""
   return stream.codec_context.name in _MP4_CODECS and container.format.name not in _UNTIMED
+
+
+def _check_aspect(width: int, height: int) -> None:
+  if max(width, height) > _MAX_ASPECT * min(width, height):
+    raise video.NoVideoError(
+      f"its pictures are {width}x{height}: one side is more than {_MAX_ASPECT:g} times the other"
+    )
 
 
 def _scaled(width: int, height: int, side: int) -> tuple[int, int]:

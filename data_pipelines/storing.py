@@ -11,7 +11,7 @@ import apache_beam as beam
 from apache_beam.pvalue import AsSingleton, TaggedOutput
 
 from data_pipelines import config as config_lib
-from data_pipelines import encode, isolation, progress, select, shard, tables
+from data_pipelines import encode, faults, isolation, progress, select, shard, tables
 from data_pipelines.paths import Paths
 from vidjax import storage
 from vidjax.data import schema
@@ -75,17 +75,19 @@ def _encode_source(
   source, rows = group
   rows = list(rows)
   wanted = {row.clip_id: _record_paths(row, paths, config) for row in rows}
+  name = f"cost-{config_lib.fingerprint(source, config.encode)}.json"
+  cost_file = storage.Path(paths.encoded) / name
   if not all(path.exists() for found in wanted.values() for path in found.values()):
     try:
       with storage.local_copy(storage.Path(paths.videos) / source) as local:
         outcome = isolation.call(
-          *(encode.write_records, local, rows, paths.encoded, config.encode),
-          stall_seconds=config.ingest.stall_seconds,
+          *(encode.write_records, local, rows, paths.encoded, config.encode), **config.ingest.limits
         )
-        cost = tables.Cost("encode", outcome.cpu_s, sum(row.seconds for row in rows))
-        yield TaggedOutput("costs", cost)
-    except isolation.FileFaultError as error:
-      progress.step("encode", f"{source}: {error}")
+      _add_cost(cost_file, outcome.cpu_s)
+    except (faults.FileFaultError, FileNotFoundError, PermissionError) as error:
+      progress.step("encode", f"{source}: {faults.describe(error)}")
+  cost = tables.Cost("encode", _cost(cost_file), sum(row.seconds for row in rows))
+  yield TaggedOutput("costs", cost)
   for row in rows:
     if all(path.exists() for path in wanted[row.clip_id].values()):
       yield (
@@ -98,6 +100,15 @@ def _encode_source(
     else:
       yield select.decided(row, ["unreadable"]), []
   progress.step("encode", source)
+
+
+def _add_cost(file: Any, cpu_s: float) -> None:
+  """Remembers beside the records what they took, for a run that goes on with a killed one."""
+  storage.write_json(file, {"cpu_s": _cost(file) + cpu_s})
+
+
+def _cost(file: Any) -> float:
+  return storage.read_json(file)["cpu_s"] if file.exists() else 0.0
 
 
 def _record_paths(
@@ -169,11 +180,11 @@ def _write_shard(
   note = storage.Path(paths.encoded) / f"published-{rung}-{path.name}.json"
   key = config_lib.fingerprint(sorted(storage.Path(record.path).name for record in records))
   known = storage.read_json(note) if note.exists() else {}
-  if known.get("key") == key and path.exists() and path.stat().length == known["size"]:
-    made = shard.Shard(split, index, count, known["num_records"], known["num_bytes"])
+  written = known.get("shard") if known.get("key") == key else None
+  if written and path.exists() and storage.sha256(path) == written["sha256"]:
+    made = shard.Shard(**written)
   else:
     made = shard.write_shard(paths.shards(rung), split, index, count, records)
-    sizes = {"num_records": made.num_records, "num_bytes": made.num_bytes}
-    storage.write_json(note, {"key": key, "size": int(path.stat().length), **sizes})
+    storage.write_json(note, {"key": key, "shard": dataclasses.asdict(made)})
   progress.step("shard", path.name)
   return rung, made

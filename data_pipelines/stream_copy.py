@@ -4,7 +4,7 @@ Size and quality are the source's, and so are long distances between key frames,
 to decode. Cuts were moved to key frames that do not cross them (`cut.snapped`; SVD, appendix C).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import tempfile
 from typing import Any
 
@@ -18,13 +18,14 @@ _TOLERANCE_S = 2e-3  # Matroska and WebM round their time stamps to milliseconds
 
 
 def copy_source(
-  path: str, rows: Sequence[tables.Clip]
+  path: str, rows: Sequence[tables.Clip], alive: Callable[[], None] = lambda: None
 ) -> Iterator[tuple[tables.Clip, bytes | None]]:
   """Copies clips of one local source in one pass over its packets.
 
   Args:
     path: The source.
     rows: Its clips to store, without overlap, each from a key frame to another one or the end.
+    alive: Called for each packet.
 
   Yields:
     (clip, mp4 bytes), in the order of time; None in place of the bytes where the packets of the
@@ -42,6 +43,7 @@ def copy_source(
     row = next(waiting, None)
     packets: list[Any] = []
     for packet in container.demux(stream):
+      alive()
       if row is None:
         break
       if not packet.size:
@@ -51,14 +53,14 @@ def copy_source(
         continue
       time_s = (packet.pts - origin) * unit_s
       while row is not None and packet.is_keyframe and time_s > row.end_time_s - _TOLERANCE_S:
-        yield row, _mux(stream, packets, row)
+        yield row, _mux(stream, packets, row, alive)
         row, packets = next(waiting, None), []
       if row is None or time_s < row.start_time_s - _TOLERANCE_S:
         continue
       if packets or (packet.is_keyframe and time_s < row.start_time_s + _TOLERANCE_S):
         packets.append(packet)
     if row is not None:
-      yield row, _mux(stream, packets, row)
+      yield row, _mux(stream, packets, row, alive)
       yield from ((left, None) for left in waiting)
 
 
@@ -69,7 +71,9 @@ def _first_stamp(path: str) -> int:
     return (first.picture.pts or 0) if first else 0
 
 
-def _mux(stream: Any, packets: list[Any], row: tables.Clip) -> bytes | None:
+def _mux(
+  stream: Any, packets: list[Any], row: tables.Clip, alive: Callable[[], None]
+) -> bytes | None:
   if not packets or len(packets) != row.end_frame - row.start_frame or None in packets:
     return None
   start = packets[0].pts
@@ -80,6 +84,7 @@ def _mux(stream: Any, packets: list[Any], row: tables.Clip) -> bytes | None:
     with av.open(name, "w", format="mp4", options=options) as container:
       copied = container.add_stream_from_template(stream)
       for packet in packets:
+        alive()
         packet.pts -= start
         packet.dts -= start
         packet.stream = copied

@@ -91,6 +91,26 @@ def write(
   return path
 
 
+def write_encrypted(path: pathlib.Path, video_THWC: np.ndarray) -> pathlib.Path:
+  """Writes an mp4 as shops sell them: common encryption, entries `encv` and `sinf`, no key."""
+  options = {
+    "encryption_scheme": "cenc-aes-ctr",
+    "encryption_key": "0123456789abcdef" * 2,
+    "encryption_kid": "fedcba9876543210" * 2,
+  }
+  with av.open(str(path), "w", options=options) as container:
+    stream: Any = container.add_stream("libx264", rate=24, options={"preset": "ultrafast"})
+    stream.height, stream.width = video_THWC.shape[1:3]
+    stream.pix_fmt = "yuv420p"
+    for frame_HWC in video_THWC:
+      container.mux(stream.encode(av.VideoFrame.from_ndarray(frame_HWC, "rgb24")))
+    container.mux(stream.encode(None))
+  content = path.read_bytes()
+  assert b"encv" in content
+  assert b"sinf" in content
+  return path
+
+
 def write_sound(path: pathlib.Path, seconds: float = 1.0) -> pathlib.Path:
   """Writes a file with sound and no picture."""
   with av.open(str(path), "w") as container:

@@ -50,6 +50,7 @@ class Store:
   generation: int = 0
   failures: int = 0
   writes: int = 0
+  requests: int = 0
   silent: str = ""
 
   def variables(self) -> dict[str, str]:
@@ -146,6 +147,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
       time.sleep(0.1)  # until the server ends, or the client does
     try:
       with self.store.lock:
+        self.store.requests += 1
         status, content, headers = self._route(url.path, query, body)
     except _Refused as refused:
       status, headers = refused.status, {}

@@ -164,7 +164,6 @@ def write_bytes(path: PathLike, content: bytes) -> None:
   """
   with staged(path) as local, writing(path), open(local, "wb") as file:
     file.write(content)
-    _flush_to_disk(file)
 
 
 def write_text(path: PathLike, content: str) -> None:
@@ -182,7 +181,8 @@ def staged(path: PathLike) -> Iterator[str]:
   """Gives a local file name to write to, and puts the file at `path` when the block succeeds.
 
   The name keeps the suffix of `path`, by which libraries choose the format. When the block fails,
-  nothing is left behind and an older file at `path` is untouched.
+  nothing is left behind and an older file at `path` is untouched. What is at `path` then survives a
+  power cut: a rename is atomic only for data that has left the page cache.
   """
   target = Path(path)
   with contextlib.ExitStack() as stack:
@@ -197,6 +197,7 @@ def staged(path: PathLike) -> Iterator[str]:
     with writing(path):
       yield local
       if is_local(path):
+        _flush_to_disk(local)
         os.replace(local, path)
       else:
         _remote(path).put_file(local, os.fspath(path))
@@ -372,10 +373,9 @@ def _tag(info: dict[str, Any]) -> str:
   return str(info.get("ETag") or info.get("etag") or info.get("md5Hash") or info.get("mtime"))
 
 
-def _flush_to_disk(file: BinaryIO) -> None:
-  """Survives a power cut: rename is atomic only for data that has left the page cache."""
-  file.flush()
-  os.fsync(file.fileno())
+def _flush_to_disk(local: str) -> None:
+  with open(local, "rb") as file:
+    os.fsync(file.fileno())
 
 
 def _remove_quietly(path: str) -> None:

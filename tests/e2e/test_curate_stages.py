@@ -22,7 +22,8 @@ from vidjax.data import schema
 @pytest.mark.slow
 def test_files_that_crash_or_hang_the_decoder_cost_only_themselves(repo_root, tmp_path):
   (tmp_path / "videos").mkdir()
-  for seed, name in enumerate(("crash", "good", "hang", "late-crash", "late-hang", "fine")):
+  names = ("crash", "good", "hang", "raise", "late-crash", "late-hang", "late-raise", "fine")
+  for seed, name in enumerate(names):
     media.write(tmp_path / "videos" / f"{name}.mp4", media.shot(seed, 40))
   out = tmp_path / "clips"
   hostile = pathlib.Path(__file__).parent / "hostile_decoder"
@@ -31,7 +32,8 @@ def test_files_that_crash_or_hang_the_decoder_cost_only_themselves(repo_root, tm
   code, text = run(repo_root, *flags, python_path=[hostile])
   assert code == 0, text
   rejects = {r["source"]: r for r in parquet.read_table(out / "rejects.parquet").to_pylist()}
-  assert set(rejects) == {"crash.mp4", "hang.mp4"}
+  assert set(rejects) == {"crash.mp4", "hang.mp4", "raise.mp4"}
+  assert rejects["raise.mp4"]["error"] == "SystemError: an odd file"
   assert "crashed (SIGSEGV)" in rejects["crash.mp4"]["error"]
   assert "nothing happened for 12 s" in rejects["hang.mp4"]["error"]
   assert {r["source"]: (r["kept"], r["drop_reasons"]) for r in rows(out)} == {
@@ -39,6 +41,7 @@ def test_files_that_crash_or_hang_the_decoder_cost_only_themselves(repo_root, tm
     "fine.mp4": (True, []),
     "late-crash.mp4": (False, ["unreadable"]),
     "late-hang.mp4": (False, ["unreadable"]),
+    "late-raise.mp4": (False, ["unreadable"]),
   }
   records = [schema.parse_record(d) for data in payloads(out).values() for d in data]
   assert {r.source for r in records} == {"good.mp4", "fine.mp4"}

@@ -217,6 +217,28 @@ def test_full_disk_is_one_error(tmp_path, monkeypatch, error):
   assert os.listdir(tmp_path) == ["x"]
 
 
+def test_what_is_staged_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+  done = []
+  flush, rename = os.fsync, os.replace
+
+  def fsync(fd):
+    done.append(("fsync", os.fstat(fd).st_ino, os.fstat(fd).st_size))
+    flush(fd)
+
+  def replace(source, target):
+    done.append(("replace", os.stat(source).st_ino, os.stat(source).st_size))
+    rename(source, target)
+
+  monkeypatch.setattr(storage.os, "fsync", fsync)
+  monkeypatch.setattr(storage.os, "replace", replace)
+  with storage.staged(tmp_path / "x") as local, open(local, "wb") as file:
+    file.write(b"as a library does")
+  storage.write_text(tmp_path / "y", "as we do")
+  for name, size, (first, second) in (("x", 17, done[:2]), ("y", 8, done[2:])):
+    inode = os.stat(tmp_path / name).st_ino
+    assert (first, second) == (("fsync", inode, size), ("replace", inode, size))
+
+
 def test_other_errors_stay_what_they_are(tmp_path):
   with pytest.raises(PermissionError), storage.writing(tmp_path):
     raise PermissionError("no")

@@ -6,7 +6,7 @@ Reading them is `vidjax.data.records`.
 from collections.abc import Iterable
 import dataclasses
 import tempfile
-from typing import Any
+from typing import Any, NamedTuple
 
 from array_record.python import array_record_module  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -16,27 +16,31 @@ from vidjax.data import records
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-  """A written shard."""
+  """A written shard; `num_bytes` are those of its records, `sha256` is that of the file."""
 
   split: str
   index: int
   count: int
   num_records: int
   num_bytes: int
+  sha256: str = ""
 
 
-def write_shard(
-  path: Any, contents: Iterable[bytes], *, compressed: bool = True
-) -> tuple[int, int]:
+class Written(NamedTuple):
+  """What a shard holds, and the SHA-256 of its file in hex."""
+
+  num_records: int
+  num_bytes: int
+  sha256: str
+
+
+def write_shard(path: Any, contents: Iterable[bytes], *, compressed: bool = True) -> Written:
   """Writes one shard, whole or not at all.
 
   Args:
     path: of the file, local or remote.
     contents: records in their order.
     compressed: off for what does not shrink anyway: inflating costs more than reading.
-
-  Returns:
-    Number of records and of their bytes.
   """
   count = size = 0
   with storage.staged(path) as local:
@@ -48,7 +52,8 @@ def write_shard(
       count, size = count + 1, size + len(content)
     writer.close()
     _check(local, count)
-  return count, size
+    digest = storage.sha256(local)
+  return Written(count, size, digest)
 
 
 def _check(local: str, expected: int) -> None:

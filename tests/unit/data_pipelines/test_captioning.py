@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from data_pipelines import captioners, captioning, config, isolation
+from data_pipelines import captioners, captioning, config, faults, isolation
 from data_pipelines.paths import Paths
 from tests import chat_server, curate_steps, media
 from vidjax import storage
@@ -35,7 +35,7 @@ def here(monkeypatch):
   monkeypatch.setattr(
     isolation,
     "call",
-    lambda function, *args, stall_seconds: isolation.Outcome(function(*args), 0.5),
+    lambda function, *args, **limits: isolation.Outcome(function(*args), 0.5),
   )
   monkeypatch.setattr(captioners, "_MAX_BACKOFF_S", 0.05)
 
@@ -174,7 +174,7 @@ def test_many_refusals_from_the_start_end_the_run(server, videos, tmp_path):
 
 def test_a_clip_that_cannot_be_read_is_dropped(server, videos, tmp_path, monkeypatch):
   def crash(*_, stall_seconds):
-    raise isolation.FileFaultError("it hung")
+    raise faults.FileFaultError("it hung")
 
   monkeypatch.setattr(isolation, "call", crash)
   rows, _ = bundle(videos, tmp_path, settings(server), range(2))

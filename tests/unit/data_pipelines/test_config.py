@@ -23,11 +23,18 @@ def test_defaults_files_and_overrides(repo_root):
     ("select.max_hash_distance=40", "at most 11"),
     ("encode.short_side=0", "too small"),
     ("encode.crf=99", "0 to 51"),
+    ("ingest.max_gap_seconds=0", "too small"),
+    ("ingest.max_gigabytes=-1", "0 for any"),
   ],
 )
 def test_bad_values_are_named(override, message):
   with pytest.raises(ValueError, match=message):
     config.load(None, [override])
+
+
+def test_copies_in_several_sizes_are_refused():
+  with pytest.raises(ValueError, match=r"encode\.copy=True .* encode\.rungs=\(576,\)"):
+    config.load(None, ["encode.copy=True", "encode.rungs=(576,)"])
 
 
 def test_fingerprints_follow_every_value():

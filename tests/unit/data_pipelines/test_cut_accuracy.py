@@ -25,8 +25,8 @@ def test_a_seed_gives_the_same_video(tmp_path):
   assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
 
 
-# 58 videos, 1,392 boundaries: what three minutes of one core find. A turn takes a quarter of it.
-QUARTERS = [range(2 + 14 * i, 16 + 14 * i) for i in range(4)]
+# 86 videos, 2,064 boundaries. A turn takes a quarter of them, a minute of one core.
+QUARTERS = [range(2 + 21 * i, 23 + 21 * i) for i in range(4)]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """Which files count as media, which are broken, and what is written beside them."""
 
 import json
+import os
 
 import pytest
 
 from data_pipelines import ingest, signals
-from tests import media
+from tests import media, object_store
+from vidjax import storage
 
 
 def test_media_is_told_by_suffix_or_header(tmp_path):
@@ -61,6 +63,60 @@ def test_the_signature_follows_the_files(tmp_path):
   with_caption = ingest.list_media(tmp_path).signature
   path.write_bytes(path.read_bytes() + b"x")
   assert len({before, with_caption, ingest.list_media(tmp_path).signature}) == 3
+
+
+def test_the_signature_of_a_list_follows_what_is_beside_its_files(tmp_path):
+  (tmp_path / "a" / "b").mkdir(parents=True)
+  (tmp_path / "a" / "b" / "in.mp4").write_bytes(b"video")
+  (tmp_path / "list.csv").write_text("file_name\na/b/in.mp4\na/absent.mp4")
+  signatures = [ingest.find(f"{tmp_path}/list.csv").signature]
+  (tmp_path / "a" / "b" / "in.mp4.json").write_text('"a caption"')
+  signatures.append(ingest.find(f"{tmp_path}/list.csv").signature)
+  (tmp_path / "a" / "b" / "in.mp4.json").write_text('"another caption"')
+  signatures.append(ingest.find(f"{tmp_path}/list.csv").signature)
+  (tmp_path / "a" / "other.txt").write_text("of nobody")
+  assert ingest.find(f"{tmp_path}/list.csv").signature == signatures[-1]
+  (tmp_path / "a" / "absent.mp4").write_bytes(b"there")
+  signatures.append(ingest.find(f"{tmp_path}/list.csv").signature)
+  assert len(set(signatures)) == 4
+
+
+def test_files_that_cannot_be_read_are_listed(tmp_path):
+  (tmp_path / "a.mp4").write_bytes(b"video")
+  (tmp_path / "gone.mp4").symlink_to("nowhere.mp4")
+  os.mkfifo(tmp_path / "pipe")
+  (tmp_path / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"video")
+  found = ingest.find(str(tmp_path))
+  assert found.media == ("a.mp4", "gone.mp4")
+  assert found.sizes["gone.mp4"] == -1
+  assert [reject.source for reject in found.refused] == [r"caf\udce9.mp4"]
+  assert (found.num_files, found.others) == (3, 1)
+  (tmp_path / "list.jsonl").write_text('{"file_name": "caf\\udce9.mp4"}\n{"file_name": "a.mp4"}')
+  listed = ingest.find(f"{tmp_path}/list.jsonl")
+  assert (listed.media, listed.refused) == (("a.mp4",), found.refused)
+
+
+@pytest.mark.parametrize("what", ["", "/list.csv"])
+def test_a_store_is_not_asked_file_by_file(what):
+  asked = []
+  with object_store.serve() as store, store.environment():
+    for count in (2, 20):
+      root = f"gs://raw/{count}"
+      names = [f"day/{i}.mp4" for i in range(count)]
+      for name in names:
+        storage.write_text(f"{root}/{name}", f"video {name}")
+        storage.write_text(f"{root}/{name}.txt", "a caption")
+      if what:
+        storage.write_text(f"{root}{what}", "\n".join(["file_name", *names]))
+      before = store.requests
+      found = ingest.find(f"{root}{what}")
+      asked.append(store.requests - before)
+      assert found.media == tuple(sorted(names))
+      assert found.sizes[names[0]] == len("video day/0.mp4")
+      assert len(found.signature) >= 2 * count
+      storage.write_text(f"{root}/{names[0]}.txt", "a changed caption")
+      assert ingest.find(f"{root}{what}").signature != found.signature
+  assert max(asked) < 15
 
 
 def test_folders_that_are_not_there(tmp_path):

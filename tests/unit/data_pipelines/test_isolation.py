@@ -1,5 +1,6 @@
 """A file can make its process crash or hang; the caller goes on with the next one."""
 
+import errno
 import os
 import pathlib
 import signal
@@ -10,7 +11,8 @@ import time
 
 import pytest
 
-from data_pipelines import isolation
+from data_pipelines import faults, isolation
+from vidjax import errors
 
 STALL_SECONDS = 60.0  # a new process imports for some seconds, on a busy machine for many
 
@@ -41,8 +43,8 @@ def long_but_alive(seconds, alive):
   return "done"
 
 
-def refuse(text, alive):
-  raise ValueError(text)
+def refuse(error, alive):
+  raise TwoPartsError("one", "two") if error == "TwoPartsError" else error
 
 
 def call(function, *args, stall_seconds=STALL_SECONDS):
@@ -70,9 +72,21 @@ def test_one_process_answers_all_calls_of_a_thread():
   ],
 )
 def test_a_crash_costs_one_call(function, value, message):
-  with pytest.raises(isolation.FileFaultError, match=message):
+  with pytest.raises(faults.FileFaultError, match=message):
     call(function, value)
   assert call(double, 5).value[0] == 10
+
+
+def killed_once(path, alive):
+  if not path.exists():
+    path.touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+  return "done"
+
+
+def test_what_the_system_kills_has_a_second_go(tmp_path):
+  """It may have been out of memory because of others."""
+  assert call(killed_once, tmp_path / "tried").value == "done"
 
 
 def test_a_process_that_was_killed_while_idle_is_no_files_fault():
@@ -86,7 +100,7 @@ def test_a_process_that_was_killed_while_idle_is_no_files_fault():
 
 def test_what_stands_still_is_killed_whatever_it_ignores():
   _, pid = call(double, 1).value
-  with pytest.raises(isolation.FileFaultError, match=r"hung: nothing happened for 0\.5 s"):
+  with pytest.raises(faults.FileFaultError, match=r"hung: nothing happened for 0\.5 s"):
     call(hang, stall_seconds=0.5)
   with pytest.raises(ProcessLookupError):
     os.kill(pid, 0)
@@ -125,10 +139,73 @@ def test_what_goes_on_may_take_longer_than_the_deadline():
   assert call(long_but_alive, 4.0, stall_seconds=2.0).value == "done"
 
 
-def test_exceptions_arrive_with_the_place_where_they_were_raised():
-  with pytest.raises(ValueError, match="a bad file") as caught:
-    call(refuse, "a bad file")
+def test_exceptions_cost_the_file_and_say_where_they_were_raised():
+  with pytest.raises(faults.FileFaultError) as caught:
+    call(refuse, ValueError("a bad\nfile"))
+  assert str(caught.value) == "ValueError: a bad file"
   assert any("in refuse" in note for note in caught.value.__notes__)
+
+
+class TwoPartsError(Exception):
+  def __init__(self, one, two):
+    super().__init__(f"{one} and {two}")
+
+
+def test_exceptions_that_cannot_travel_cost_the_file_as_well():
+  with pytest.raises(faults.FileFaultError, match=r"^TwoPartsError: one and two"):
+    call(refuse, "TwoPartsError")
+  assert call(double, 5).value[0] == 10
+
+
+@pytest.mark.parametrize(
+  ("error", "kind"),
+  [
+    (OSError(errno.ENOSPC, "No space left on device"), errors.NoSpaceError),
+    (OSError(errno.EMFILE, "Too many open files"), faults.MachineFaultError),
+    (ConnectionResetError("the store is gone"), faults.MachineFaultError),
+  ],
+)
+def test_exceptions_of_the_machine_cost_no_file(error, kind):
+  with pytest.raises(kind, match=str(error.args[-1])):
+    call(refuse, error)
+
+
+def store_with(error, alive):
+  with isolation.machine_work(alive):
+    raise error
+
+
+def test_what_goes_wrong_while_results_are_stored_is_the_machines_fault():
+  with pytest.raises(faults.MachineFaultError, match="PermissionError: not there"):
+    call(store_with, PermissionError(errno.EACCES, "not there"))
+  with pytest.raises(errors.NoSpaceError, match="No space left"):
+    call(store_with, OSError(errno.ENOSPC, "No space left on device"))
+
+
+def store_slowly(seconds, alive):
+  with isolation.machine_work(alive):
+    time.sleep(seconds)
+  return "stored"
+
+
+def test_storing_is_waited_for():
+  call(double, 1)
+  assert call(store_slowly, 4.0, stall_seconds=2.0).value == "stored"
+
+
+def fill(gigabytes, alive):
+  return len(bytearray(int(gigabytes * 1e9))), os.getpid()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux counts what a process maps")
+def test_memory_is_bounded_for_each_call():
+  _, pid = call(double, 1).value
+  how = {"stall_seconds": STALL_SECONDS, "max_gigabytes": 1.0}
+  assert isolation.call(fill, 0.2, **how).value == (200_000_000, pid)
+  with pytest.raises(faults.FileFaultError, match="MemoryError"):
+    isolation.call(fill, 1.2, **how)
+  length, fresh = isolation.call(fill, 1.2, stall_seconds=STALL_SECONDS).value
+  assert (length, fresh == pid) == (1_200_000_000, False)
 
 
 def test_processor_time_is_measured():

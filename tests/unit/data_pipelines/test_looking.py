@@ -24,7 +24,7 @@ def batches(monkeypatch, tmp_path):
   monkeypatch.setattr(
     isolation,
     "call",
-    lambda function, *args, stall_seconds: isolation.Outcome(function(*args), 0.5 * len(args[1])),
+    lambda function, *args, **limits: isolation.Outcome(function(*args), 0.5 * len(args[1])),
   )
   for seed in range(SOURCES):
     media.write(tmp_path / "videos" / f"{seed}.mp4", media.shot(seed, 6))

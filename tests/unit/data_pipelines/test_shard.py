@@ -109,7 +109,23 @@ def test_shards_of_an_earlier_run_are_removed(written):
   names = {path.name for path in written.iterdir()}
   expected = {schema.shard_name("train", i, 3) for i in range(3)}
   expected |= {schema.shard_name("holdout", 0, 1), "dataset_info.json", "features.json"}
-  assert names == expected
+  assert names == expected | {"SHA256SUMS"}
+
+
+def test_checksums_are_those_of_the_files(written):
+  command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
+  done = subprocess.run(command, cwd=written, capture_output=True, text=True)
+  assert done.returncode == 0, done.stdout
+  names = [
+    schema.shard_name("holdout", 0, 1),
+    *(schema.shard_name("train", i, 3) for i in range(3)),
+  ]
+  assert done.stdout.splitlines() == [f"{name}: OK" for name in names]
+  with open(written / names[2], "r+b") as file:
+    file.seek(100)
+    file.write(b"!")
+  done = subprocess.run(command, cwd=written, capture_output=True, text=True)
+  assert f"{names[2]}: FAILED" in done.stdout
 
 
 def test_shard_files_takes_the_result_folder_too_and_checks_the_set(written):
