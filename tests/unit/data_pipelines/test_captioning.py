@@ -173,7 +173,7 @@ def test_many_refusals_from_the_start_end_the_run(server, videos, tmp_path):
 
 
 def test_a_clip_that_cannot_be_read_is_dropped(server, videos, tmp_path, monkeypatch):
-  def crash(*_, stall_seconds):
+  def crash(*_, **limits):
     raise faults.FileFaultError("it hung")
 
   monkeypatch.setattr(isolation, "call", crash)
