@@ -14,7 +14,7 @@ import jax
 from jax.experimental.compilation_cache import compilation_cache
 from jax.extend import core as jax_core
 
-from vidjax import storage
+from vidjax import flops, storage
 from vidjax.observe import console, run_info
 from vidjax.parallel import distributed
 from vidjax.program import Program
@@ -149,7 +149,7 @@ def _hardware_flops(traced: Any, compiled: Any, devices: int) -> float | None:
 
   XLA counts the body of a loop once, and a hand-written kernel not at all.
   """
-  if {"scan", "while", "pallas_call"} & set(_primitives(traced.jaxpr.jaxpr)):
+  if {"scan", "while", "pallas_call", flops.CUDNN} & set(_primitives(traced.jaxpr.jaxpr)):
     return None
   costs = compiled.cost_analysis()
   return costs["flops"] * devices if costs and "flops" in costs else None

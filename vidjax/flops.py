@@ -25,6 +25,8 @@ import jax.numpy as jnp
 # Primitives that run one program on their operands as they are.
 _CALLS = ("jit", "pjit", "closed_call", "core_call", "remat2", "checkpoint", "shard_map")
 _CALLS += ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
+# Attention by cuDNN, which says nothing of its products: `jax.nn.dot_product_attention`.
+CUDNN = "dot_product_attention_fwd_wrapper"
 # Primitives whose derivative is zero wherever it exists.
 _CONSTANT = ("stop_gradient", "round", "floor", "ceil", "sign")
 
@@ -130,6 +132,10 @@ def _equation(equation: extend.core.JaxprEqn, flags: list[bool]) -> tuple[Tally,
     return _product("convolution", flops, sum(flags)), any_result
   if name == "pallas_call":
     return _kernel(equation, any(flags)), any_result
+  if name == CUDNN:
+    q_ALND, k_AMND, v_AMND = (_shape(operand) for operand in equation.invars[:3])
+    flops = 2 * math.prod(q_ALND[:-1]) * k_AMND[-3] * (q_ALND[-1] + v_AMND[-1])
+    return _product("kernel", flops, 2 * any(flags)), any_result
   if name in _CONSTANT:
     return Counter(), [False] * len(equation.outvars)
   if name == "scan":

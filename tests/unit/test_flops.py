@@ -12,6 +12,7 @@ from vidjax.nn.attention import Attention
 from vidjax.nn.conv import Conv
 from vidjax.nn.params import network
 from vidjax.parallel import mesh as meshes
+from vidjax.parallel import plan
 
 N, H, W, C, D = 2, 6, 8, 3, 5
 
@@ -41,6 +42,22 @@ def test_convolutions_by_hand():
     of(1, N, H, W, C),
   )  # fmt: skip
   assert frozen.backward == one + other
+
+
+def test_attention_by_cudnn(monkeypatch):
+  """What cuDNN computes on GPUs counts as the products that it takes the place of."""
+  net = network(lambda rngs: Attention(64, 2, rngs=rngs))
+
+  def kinds():
+    def loss(params, x):  # another one each time: JAX keeps what it has traced
+      return net.bind(params)(x).astype(jnp.float32).sum()
+
+    return step_flops(loss, net.abstract, of(N, 512, 64, dtype=jnp.bfloat16)).kinds
+
+  products = kinds()
+  monkeypatch.setattr(plan, "platform", lambda: "gpu")
+  monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 91200)
+  assert kinds() == {"kernel": products["batched matmul"], "matmul": products["matmul"]}
 
 
 def test_attention_by_hand():
