@@ -1,7 +1,7 @@
 """Training and sampling SVD on one GPU, beside diffusers under `torch.compile`.
 
   python -m benchmarks.gpu --json=gpu.json [--parts=train,sample,attention] [--clips=1,2]
-    [--remat=matmuls,block,none] [--frames=14,25] [--rounds=7] [--calls=4]
+    [--remat=none,matmuls,block] [--frames=14,25] [--rounds=7] [--calls=4]
   python -m benchmarks.gpu --json=tiny.json --size=tiny    (the same in miniature, on CPUs)
 
 train      `vidjax train`'s own step from cached latents and texts, SVD's UNet of text to video (1.5
@@ -20,10 +20,12 @@ Weights are random, written once, the same on both sides, and so are noise and c
 losses and the latents that come out are compared. Each side is a process with memory of its own
 (`gpu_worker`). Both prepare at the same time, which makes both compilations slower than alone, and
 then take turns; policies after the first are timed alone, without PyTorch on the device. A round is
-`--calls` calls in a row; the table has the median and quartiles of rounds. MFU is of the peak of
-the data sheet, with the model's FLOPs as `vidjax.flops` counts them, for both sides the same.
-PyTorch checkpoints gradients only where it does not fit otherwise (said in the table); with
-`--precision=copies,autocast` both ways to mixed precision are tried, and the faster counts.
+`--calls` calls in a row (one of sampling, in half as many rounds); the table has the median and
+quartiles of rounds. MFU is of the peak of the data sheet, with the model's FLOPs as `vidjax.flops`
+counts them, for both sides the same. PyTorch checkpoints gradients only where it does not fit
+otherwise (said in the table). "copies" is a network in bfloat16 whose optimizer has the weights in
+float32; with `--precision=copies,autocast` PyTorch's own mixed precision is tried, too, and the
+faster counts.
 
 Rows go to `--json` as they are done: called again, what is there is not measured again.
 Needs torch with CUDA, diffusers and jax[cuda13], 30 GB on disk beside `--json` (or in `--folder`,
@@ -31,8 +33,9 @@ where they stay), a GPU with 80 GB. Most of the time goes into compilation, of o
 policy: with JAX_COMPILATION_CACHE_DIR set, a second try finds what the first has compiled.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import dataclasses
+import functools
 import pathlib
 import statistics
 import tempfile
@@ -68,11 +71,23 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """What both sides do: the first entries of both take turns, the others are timed alone."""
+  """What both sides do.
+
+  Attributes:
+    name: of the case.
+    ours: the first takes turns with the first of theirs, the others are timed alone.
+    theirs: likewise.
+    write: writes what both read.
+    rounds: turns of each.
+    calls: in a turn.
+  """
 
   name: str
   ours: tuple[Entry, ...]
   theirs: tuple[Entry, ...]
+  write: Callable[[], None]
+  rounds: int
+  calls: int
 
 
 class Book:
@@ -115,14 +130,14 @@ def _milli(seconds: list[float]) -> str:
 
 
 def cases(folder: str) -> Iterator[Case]:
-  """What is asked for; inputs are written when a case's turn comes."""
+  """What is asked for."""
   given = flags.FLAGS
   setting = gpu_setting.SETTINGS[given.size]
   here = {"size": given.size}
   there = {"folder": folder, "dtype": setting.dtype, "compiler": given.compiler}
   if "train" in given.parts:
     for clips in map(int, given.clips):
-      optimizer = gpu_setting.write_train(setting, folder, clips)
+      optimizer = gpu_setting.optimizer()
       request = {"case": "train", "folder": folder, "clips": clips}
       more = [{"checkpointing": c, "optimizer": optimizer} for c in (False, True)]
       yield Case(
@@ -132,16 +147,21 @@ def cases(folder: str) -> Iterator[Case]:
           Entry(_THEIRS, way, tuple({**there, **request, **m, "precision": way} for m in more))
           for way in given.precision
         ),
+        functools.partial(gpu_setting.write_train, setting, folder, clips),
+        given.rounds,
+        given.calls,
       )
   if "sample" in given.parts:
     for frames in map(int, given.frames):
-      gpu_setting.write_sample(setting, folder, frames)
       request = {"case": "sample", "folder": folder, "frames": frames}
       more = {"chunk": gpu_setting.chunk(frames), "steps": setting.steps}
       yield Case(
         f"sample, {frames} frames",
         (Entry(_OURS, "pipeline", ({**here, **request},)),),
         (Entry(_THEIRS, given.compiler, ({**there, **request, **more},)),),
+        functools.partial(gpu_setting.write_sample, setting, folder, frames),
+        (given.rounds + 1) // 2,
+        1,
       )
   if "attention" in given.parts:
     request = {"case": "attention"}
@@ -151,6 +171,9 @@ def cases(folder: str) -> Iterator[Case]:
       (
         Entry(_THEIRS, "sdpa", ({**request, "shapes": setting.attention, "dtype": setting.dtype},)),
       ),
+      lambda: None,
+      given.rounds,
+      given.calls,
     )
 
 
@@ -217,7 +240,7 @@ def _is_full(row: Answer) -> bool:
   return any(words in row.get("error", "").lower() for words in _NO_MEMORY)
 
 
-def _together(entries: list[Entry]) -> list[Side]:
+def _together(entries: list[Entry], case: Case) -> list[Side]:
   """Prepares at the same time, then takes turns."""
   sides: list[Side] = []
   try:
@@ -225,9 +248,11 @@ def _together(entries: list[Entry]) -> list[Side]:
       sides.append(Side(entry))
     for side in sides:
       side.ready()
-    for _ in range(flags.FLAGS.rounds):
+      seconds = side.row.get("compile_seconds")
+      print(f"{_key(case, side.entry)}: prepared, compiled in {seconds} s", flush=True)
+    for _ in range(case.rounds):
       for side in sides:
-        side.round(flags.FLAGS.calls)
+        side.round(case.calls)
   finally:
     for side in sides:
       side.close()
@@ -236,10 +261,13 @@ def _together(entries: list[Entry]) -> list[Side]:
 
 def measure(case: Case, book: Book) -> None:
   """All entries of a case that the book does not have."""
+  if all(book.has(case, entry) for entry in (*case.ours, *case.theirs)):
+    return
+  case.write()
   pair = [case.ours[0], case.theirs[0]]
   alone = [*case.ours[1:], *case.theirs[1:]]
   if not all(book.has(case, entry) for entry in pair):
-    for side in _together(pair):
+    for side in _together(pair, case):
       row = side.done()
       if _is_full(row):  # the other side was there, too
         alone.insert(0, side.entry)
@@ -247,7 +275,7 @@ def measure(case: Case, book: Book) -> None:
         book.note(case, side.entry, row)
   for entry in alone:
     if not book.has(case, entry):
-      (side,) = _together([entry])
+      (side,) = _together([entry], case)
       book.note(case, entry, side.done() | {"alone": True})
   rows = [book.rows[_key(case, entry)] for entry in pair]
   if all("latents" in row for row in rows) and all(
@@ -338,7 +366,7 @@ def define_flags() -> None:
   flags.DEFINE_enum("size", "svd", list(gpu_setting.SETTINGS), "Of everything.")
   flags.DEFINE_list("parts", ["train", "sample", "attention"], "What is measured.")
   flags.DEFINE_list("clips", ["1", "2"], "Clips of a training step, one case each.")
-  flags.DEFINE_list("remat", ["matmuls", "block", "none"], "Policies of our training step.")
+  flags.DEFINE_list("remat", ["none", "matmuls", "block"], "Policies of our training step.")
   flags.DEFINE_list("precision", ["copies"], "Mixed precision there: copies, autocast.")
   flags.DEFINE_list("frames", ["14", "25"], "Frames of a sampled clip, one case each.")
   flags.DEFINE_list("attention", ["cudnn", "products"], "Back ends of ours.")

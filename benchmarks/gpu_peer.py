@@ -165,8 +165,8 @@ def sample(folder: str, frames: int, dtype: str, chunk: int, steps: int, compile
   kind = getattr(torch, dtype)
   unet = diffusers.UNetSpatioTemporalConditionModel.from_pretrained(f"{folder}/image_to_video")
   decoder = diffusers.AutoencoderKLTemporalDecoder.from_pretrained(f"{folder}/vae")
-  model = _compiled(unet.to(_DEVICE, kind).eval(), compiler)
-  decoder = decoder.to(_DEVICE, kind).eval()
+  model = _compiled(unet.to(_DEVICE, kind), compiler)
+  decoder = decoder.to(_DEVICE, kind)
   with open(f"{folder}/scheduler/scheduler_config.json") as file:
     scheduler = diffusers.EulerDiscreteScheduler.from_config(json.load(file))
   given = {name: x.to(kind) for name, x in _read(f"{folder}/sample_{frames}.npz").items()}

@@ -128,8 +128,15 @@ def train_batch(setting: Setting, clips: int) -> dict[str, np.ndarray]:
   }
 
 
-def write_train(setting: Setting, folder: str, clips: int) -> dict[str, Any]:
-  """Writes the UNet once, and what the loss of a batch is computed from; returns the optimizer.
+def optimizer() -> dict[str, float]:
+  """What the other side's AdamW has to know."""
+  values = configs.load(_STAGE, ["data.path=none"]).optimizer
+  names = ("learning_rate", "weight_decay", "clip_norm")
+  return {name: getattr(values, name) for name in names}
+
+
+def write_train(setting: Setting, folder: str, clips: int) -> None:
+  """Writes the UNet once, and what the loss of a batch is computed from.
 
   Both noise and levels are those that our step draws for the batch.
   """
@@ -162,12 +169,6 @@ def write_train(setting: Setting, folder: str, clips: int) -> dict[str, Any]:
     context=condition.contexts[0],
     vector=condition.vector,
   )
-  optimizer = config.optimizer
-  return {
-    "learning_rate": optimizer.learning_rate,
-    "weight_decay": optimizer.weight_decay,
-    "clip_norm": optimizer.clip_norm,
-  }
 
 
 def write_sample(setting: Setting, folder: str, frames: int) -> None:
