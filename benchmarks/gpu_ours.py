@@ -190,17 +190,16 @@ def attention(size: str, backend: str) -> tuple[Answer, Run]:
   failed: dict[str, str] = {}
   for name, over_time, shape in setting.attention:
     attend = functools.partial(_in_layers, _ATTENTION[backend], over_time)
-    *inputs, dy = (
-      jax.random.normal(jax.random.key(i), shape).astype(setting.dtype) for i in range(4)
-    )
+    arrays = [jax.random.normal(jax.random.key(i), shape).astype(setting.dtype) for i in range(4)]
 
-    def both(*inputs: jax.Array, attend: Any = attend, dy: jax.Array = dy) -> Any:
+    def both(*arrays: jax.Array, attend: Any = attend) -> Any:
+      *inputs, dy = arrays
       y, vjp = jax.vjp(attend, *inputs)
       return y, vjp(dy)
 
     try:
-      for way, call in (("forward", attend), ("both", both)):
-        compiled = functools.partial(jax.jit(call), *inputs)
+      for way, call, given in (("forward", attend, arrays[:3]), ("both", both, arrays)):
+        compiled = functools.partial(jax.jit(call), *given)
         jax.block_until_ready(compiled())
         runs[f"{name}, {way}"] = compiled
     except Exception as error:  # of one shape, such as one that the back end does not take
