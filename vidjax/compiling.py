@@ -20,6 +20,8 @@ from vidjax.parallel import distributed
 from vidjax.program import Program
 
 _CACHE_ON = "jax_enable_compilation_cache"
+# What XLA's count of FLOPs has once, or not at all: loops, our kernels, attention by cuDNN.
+_MISCOUNTED = {"scan", "while", "pallas_call", "dot_product_attention_fwd_wrapper"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,7 +151,7 @@ def _hardware_flops(traced: Any, compiled: Any, devices: int) -> float | None:
 
   XLA counts the body of a loop once, and a hand-written kernel not at all.
   """
-  if {"scan", "while", "pallas_call"} & set(_primitives(traced.jaxpr.jaxpr)):
+  if _MISCOUNTED & set(_primitives(traced.jaxpr.jaxpr)):
     return None
   costs = compiled.cost_analysis()
   return costs["flops"] * devices if costs and "flops" in costs else None

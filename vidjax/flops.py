@@ -171,7 +171,10 @@ def _kernel(equation: extend.core.JaxprEqn, trained: bool) -> Tally:
 
 def _scan(equation: extend.core.JaxprEqn, flags: list[bool]) -> tuple[Tally, list[bool]]:
   given = equation.params
-  constants, carried = given["num_consts"], given["num_carry"]
+  if "num_consts" in given:
+    constants, carried = given["num_consts"], given["num_carry"]
+  else:  # since JAX 0.11
+    constants, carried, _ = (len(part) for part in given["ft_in"].unpack())
   carry = slice(constants, constants + carried)
   while True:  # what a round makes dependent is so in the next
     tally, results = _program(given["jaxpr"].jaxpr, flags)

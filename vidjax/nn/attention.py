@@ -79,8 +79,11 @@ def _attend(q_ALND: jax.Array, k_AMND: jax.Array, v_AMND: jax.Array, *, causal: 
   shared, more = "ABC"[: k_AMND.ndim - 3], "JKL"[k_AMND.ndim - q_ALND.ndim - 1 :]
   queries, keys, logits = f"{shared}{more}ND", f"{shared}MND", f"{shared}N{more}M"
   q_ALND = q_ALND * q_ALND.shape[-1] ** -0.5
-  if not causal and flash_attention.suits(q_ALND, k_AMND) and plan.platform() == "tpu":
-    return plan.local(flash_attention.attend_on_tpu, q_ALND, k_AMND, v_AMND)
+  if not causal and flash_attention.suits(q_ALND, k_AMND):
+    if plan.platform() == "tpu":
+      return plan.local(flash_attention.attend_on_tpu, q_ALND, k_AMND, v_AMND)
+    if plan.platform() == "gpu" and q_ALND.dtype == jnp.bfloat16:
+      return plan.local(flash_attention.attend_on_gpu, q_ALND, k_AMND, v_AMND)
   logits_ANLM = jnp.einsum(
     f"{queries},{keys}->{logits}", q_ALND, k_AMND, preferred_element_type=jnp.float32
   )

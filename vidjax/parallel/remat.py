@@ -7,8 +7,8 @@ name what is worth storing (`named`), a policy says which of the names are store
   matmuls    results of convolutions, linear layers and attention: norms, activations and softmax
              run twice, and the product before a gate, which is as wide as all others of its block
              together: it is computed as soon as read
-  attention  what attention has read from the values: its last product, and a kernel that computes
-             attention in one piece, need not run twice
+  attention  what attention has read from the values: its last product, and the TPUs' kernels that
+             compute attention in one piece, need not run twice
   block      nothing but the inputs of blocks: all of a block runs twice
   offload    as block, with the inputs in the host's memory meanwhile: they cross to it and back
 

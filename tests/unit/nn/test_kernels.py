@@ -133,6 +133,71 @@ def test_kernels_on_a_mesh(interpreted, monkeypatch, attend, spec, kernel):
     np.testing.assert_allclose(a, b, atol=1e-5 * max(1e-3, np.abs(b).max()))
 
 
+@pytest.fixture
+def cudnn(monkeypatch):
+  """Layers take what is there for GPUs; JAX asks cuDNN for its version, which is not here."""
+  monkeypatch.setattr(plan, "platform", lambda: "gpu")
+  monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 91200)
+
+
+def for_gpus(module, x, mesh, spec):
+  """The layer and its gradients, lowered for GPUs: the shapes that cuDNN's calls get."""
+  graph, state = nnx.split(module)
+
+  def loss(state, x):
+    x = jax.reshard(plan.shard_batch(x), spec)
+    return (nnx.merge(graph, state)(x).astype(jnp.float32) ** 2).mean()
+
+  both = jax.jit(jax.value_and_grad(loss, (0, 1)))
+  with jax.set_mesh(make_mesh(mesh, jax.devices()[: 1 if mesh == MeshConfig() else 8])):
+    program = both.trace(state, x).lower(lowering_platforms=("cuda",)).as_text()
+  calls = r"(__cudnn\$fmha\w+)\(.*?: \(tensor<(\S+?)xbf16>"
+  return dict(re.findall(calls, program))
+
+
+@pytest.mark.parametrize(
+  ("mesh", "spec", "shape"),
+  [
+    (MeshConfig(), jax.P(), "8x512x2x64"),
+    (MESH, jax.P(BATCH, "context", None, None), "2x512x1x64"),
+  ],
+)
+def test_attention_on_gpus_is_cudnn_s(cudnn, mesh, spec, shape):
+  """Clips, frames and heads are divided: each device calls cuDNN for its own."""
+  module = Attention(128, 2, split_heads=True, rngs=Keys(jax.random.key(0)))
+  x = draw(0, 4, 2, 512, 128, dtype="bfloat16")
+  found = for_gpus(module, x, mesh, spec)
+  assert found == {"__cudnn$fmhaSoftmax": shape, "__cudnn$fmhaSoftmaxBackward": shape}
+
+
+@pytest.mark.parametrize(
+  ("positions", "dtype", "causal"),
+  [(512, "float32", False), (500, "bfloat16", False), (512, "bfloat16", True)],
+)
+def test_attention_on_gpus_that_is_not_cudnn_s(cudnn, positions, dtype, causal):
+  module = Attention(128, 2, causal=causal, rngs=Keys(jax.random.key(0)))
+  x = draw(0, 1, positions, 128, dtype=dtype)
+  assert not for_gpus(module, x, MeshConfig(), jax.P())
+
+
+def test_attention_on_gpus_computes_the_same(cudnn, monkeypatch):
+  """What is handed to cuDNN: scaled queries, (clips and frames, positions, heads, width)."""
+  asked = []
+
+  def attend(q, k, v, *, scale, implementation):
+    asked.append((q.shape, scale, implementation))
+    return flash_attention.attend(q * scale, k, v)
+
+  monkeypatch.setattr(jax.nn, "dot_product_attention", attend)
+  module = Attention(128, 2, rngs=Keys(jax.random.key(0)))
+  x = draw(0, 2, 3, 512, 128, dtype="bfloat16")
+  found = np.float32(module(x))
+  assert asked == [((6, 512, 2, 64), 1.0, "cudnn")]
+  monkeypatch.undo()
+  expected = np.float32(module(x))
+  np.testing.assert_allclose(found, expected, atol=0.02 * np.abs(expected).max())
+
+
 def compiled_for(chip, function, *shapes):
   """`function` for one chip: what XLA says of memory, and the program."""
   pytest.importorskip("libtpu")

@@ -74,6 +74,9 @@ def attend_on_tpu(
 def attend_on_gpu(q_ALND: jax.Array, k_ALND: jax.Array, v_ALND: jax.Array) -> jax.Array:
   """`attend` by cuDNN, in bfloat16.
 
+  Its gradient reads sums of the softmax, too, which have no name: where not everything is stored,
+  it runs again for them.
+
   Args:
     q_ALND: queries, already scaled.
     k_ALND: keys.
