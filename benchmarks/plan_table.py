@@ -64,6 +64,7 @@ SLICES = (
 )
 # What config files say on which no plan depends.
 _NO_PART_OF_IT = ("seed", "log_every_steps", "sample_every_steps", "checkpoint", "diffusion")
+_PROGRAM = 2  # raised where the model compiles to another program: all rows are then made anew
 _MOST_SHARDS_OF_STATE = 64  # channels are multiples of 64 everywhere: all kernels are divided
 
 
@@ -123,7 +124,7 @@ class Row:
     """Hash of what the plan depends on beside the code: a row with others is made anew."""
     values = configs.load_file(self.flag) | {"mesh": dataclasses.asdict(self.config.mesh)}
     counted = {key: value for key, value in values.items() if key not in _NO_PART_OF_IT}
-    text = json.dumps(counted, sort_keys=True)
+    text = json.dumps([_PROGRAM, counted], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -172,7 +173,7 @@ def main(_: list[str]) -> None:
       if is_made(row, done):
         continue
       done[row.name] = make(row, measured, cache)
-      made = [done[one.name] for one in rows() if one.name in done]
+      made = [done[one.name] for one in rows() if is_made(one, done)]
       _OUT.write_text("".join(json.dumps(one) + "\n" for one in made))
       print(row.name, "fits" if done[row.name]["fits"] else "does not fit", flush=True)
   write(done)

@@ -59,8 +59,7 @@ def get_config(variant: str = "") -> ConfigDict:
         large = config.data.height == 512
         config.rows_per_device = 1 if large else {"v5e": 1, "v5p": 4, "v6e": 2}[name]
         config.mesh.context = 2 if large and name == "v5e" else 1
-        stored = "block" if large and name != "v5p" else "matmuls"
-        config.model.overrides.remat = (stored,)
+        config.model.overrides.remat = ("matmuls",)
       case "tiny":
         config.batch_size, config.total_samples = 2, 2 * 60
         config.log_every_steps = 5

@@ -64,11 +64,11 @@ def get_config(variant: str = "") -> ConfigDict:
       case "paper":
         config.data.num_frames = 14
       case "v5e" | "v5p" | "v6e":  # 16, 95 and 32 GiB: where a clip is too much, chips share it
-        large = config.data.height == 576
-        config.rows_per_device = 3 if name == "v5p" and not large else 1
+        large, long = config.data.height == 576, config.data.num_frames == 25
+        rows = {"v5e": 1, "v5p": 6, "v6e": 2}[name]
+        config.rows_per_device = 1 if long else max(1, rows // 3) if large else rows
         config.mesh.context = {"v5e": 4, "v5p": 1, "v6e": 2}[name] if large else 1
-        stored = {"v5e": "block", "v5p": "matmuls", "v6e": "attention" if large else "matmuls"}
-        config.model.overrides.remat = (stored[name] if config.data.num_frames < 25 else "block",)
+        config.model.overrides.remat = ("matmuls",)
       case "tiny":
         large = config.data.height == 576
         config.batch_size = 2 if large else 4

@@ -57,11 +57,9 @@ def get_config(variant: str = "") -> ConfigDict:
       case "paper":
         config.data.num_frames = 14
       case "v5e" | "v5p" | "v6e":  # 16, 95 and 32 GiB; :base has twice the pixels
-        large = config.data.height == 320
-        rows = {"v5e": 1, "v5p": 6, "v6e": 2}[name]
-        config.rows_per_device = max(1, rows // 2) if large else rows
-        stored = "block" if large and name == "v5e" else "matmuls"
-        config.model.overrides.remat = (stored,)
+        rows = {"v5e": 2, "v5p": 12, "v6e": 4}[name]
+        config.rows_per_device = rows // 2 if config.data.height == 320 else rows
+        config.model.overrides.remat = ("matmuls",)
       case "tiny":
         config.batch_size, config.total_samples = 2, 2 * 120
         config.log_every_steps = 5
