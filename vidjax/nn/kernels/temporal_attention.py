@@ -78,16 +78,23 @@ attend_on_tpu.defvjp(_save, _gradient)
 
 
 def _call(
-  kernel: Any, arrays: Sequence[jax.Array], results: int, *, width: int, interpret: bool
+  compute: Any, arrays: Sequence[jax.Array], results: int, *, width: int, interpret: bool
 ) -> Sequence[jax.Array]:
-  """Runs a kernel on blocks of positions and lanes, all frames in each."""
+  """Runs `compute` on blocks of positions and lanes, all frames in each."""
   batch, frames, positions, channels = arrays[0].shape
   block = min(_BLOCK, -(-positions // GROUP) * GROUP)
   grid = batch, pl.cdiv(positions, block), pl.cdiv(channels, LANES)
   spec = pl.BlockSpec((None, frames, block, LANES), lambda b, s, c: (b, 0, s, c))
-  direction = kernel.__name__.strip("_")
+  direction = compute.__name__.strip("_")
   return pl.pallas_call(
-    functools.partial(kernel, positions=positions, channels=channels, width=width),
+    functools.partial(
+      _kernel,
+      compute=compute,
+      inputs=len(arrays),
+      positions=positions,
+      channels=channels,
+      width=width,
+    ),
     grid=grid,
     in_specs=[spec] * len(arrays),
     out_specs=[spec] * results,
@@ -98,53 +105,49 @@ def _call(
   )(*arrays)
 
 
-def _forward(q_ref, k_ref, v_ref, y_ref, *, positions: int, channels: int, width: int):
-  is_whole = (positions % q_ref.shape[1] == 0, channels % q_ref.shape[2] == 0)
-  frames, block, lanes = q_ref.shape
+def _kernel(*refs, compute: Any, inputs: int, positions: int, channels: int, width: int):
+  """Takes a block of each array through `compute`, group by group: (R, C) in, (R, C) out."""
+  frames, block, lanes = refs[0].shape
   left = positions - pl.program_id(1) * block, channels - pl.program_id(2) * lanes
+  is_whole = positions % block == 0, channels % lanes == 0
 
   def group(index, _):
     start = pl.multiple_of(index * GROUP, GROUP)
-    rows = pl.ds(start, GROUP)
     read = functools.partial(_read, start=start, left=left, is_whole=is_whole)
-    q_RC, k_RC, v_RC = read(q_ref), read(k_ref), read(v_ref)
-    y_RC = jnp.zeros(q_RC.shape, jnp.float32)
-    for here_RC in _heads(q_RC.shape, width):
-      weights_RR = _weights(jnp.where(here_RC, q_RC, 0), k_RC, width)
-      y_RC = jnp.where(here_RC, _product(weights_RR.astype(v_RC.dtype), v_RC), y_RC)
-    y_ref[:, rows, :] = y_RC.astype(y_ref.dtype).reshape(frames, GROUP, lanes)
+    values = compute(*map(read, refs[:inputs]), width=width)
+    for ref, value_RC in zip(refs[inputs:], values, strict=True):
+      value_TPC = value_RC.astype(ref.dtype).reshape(frames, GROUP, lanes)
+      ref[:, pl.ds(start, GROUP), :] = value_TPC
 
   jax.lax.fori_loop(0, block // GROUP, group, None)
+
+
+def _forward(
+  q_RC: jax.Array, k_RC: jax.Array, v_RC: jax.Array, *, width: int
+) -> Sequence[jax.Array]:
+  y_RC = jnp.zeros(q_RC.shape, jnp.float32)
+  for here_RC in _heads(q_RC.shape, width):
+    weights_RR = _weights(jnp.where(here_RC, q_RC, 0), k_RC, width)
+    y_RC = jnp.where(here_RC, _product(weights_RR.astype(v_RC.dtype), v_RC), y_RC)
+  return (y_RC,)
 
 
 def _backward(
-  q_ref, k_ref, v_ref, dy_ref, dq_ref, dk_ref, dv_ref, *, positions: int, channels: int, width: int
-):
-  is_whole = (positions % q_ref.shape[1] == 0, channels % q_ref.shape[2] == 0)
-  frames, block, lanes = q_ref.shape
-  left = positions - pl.program_id(1) * block, channels - pl.program_id(2) * lanes
-
-  def group(index, _):
-    start = pl.multiple_of(index * GROUP, GROUP)
-    rows = pl.ds(start, GROUP)
-    read = functools.partial(_read, start=start, left=left, is_whole=is_whole)
-    q_RC, k_RC, v_RC, dy_RC = read(q_ref), read(k_ref), read(v_ref), read(dy_ref)
-    dq_RC, dk_RC, dv_RC = (jnp.zeros(q_RC.shape, jnp.float32) for _ in range(3))
-    for here_RC in _heads(q_RC.shape, width):
-      own_q_RC, own_dy_RC = jnp.where(here_RC, q_RC, 0), jnp.where(here_RC, dy_RC, 0)
-      weights_RR = _weights(own_q_RC, k_RC, width)
-      dv_RC += _product(weights_RR.astype(v_RC.dtype), own_dy_RC, transposed=True)
-      dweights_RR = jax.lax.dot_general(
-        own_dy_RC, v_RC, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
-      )
-      mean_R1 = jnp.sum(weights_RR * dweights_RR, -1, keepdims=True)
-      dlogits_RR = (weights_RR * (dweights_RR - mean_R1) * width**-0.5).astype(k_RC.dtype)
-      dq_RC = jnp.where(here_RC, _product(dlogits_RR, k_RC), dq_RC)
-      dk_RC += _product(dlogits_RR, own_q_RC, transposed=True)
-    for ref, value_RC in ((dq_ref, dq_RC), (dk_ref, dk_RC), (dv_ref, dv_RC)):
-      ref[:, rows, :] = value_RC.astype(ref.dtype).reshape(frames, GROUP, lanes)
-
-  jax.lax.fori_loop(0, block // GROUP, group, None)
+  q_RC: jax.Array, k_RC: jax.Array, v_RC: jax.Array, dy_RC: jax.Array, *, width: int
+) -> Sequence[jax.Array]:
+  dq_RC, dk_RC, dv_RC = (jnp.zeros(q_RC.shape, jnp.float32) for _ in range(3))
+  for here_RC in _heads(q_RC.shape, width):
+    own_q_RC, own_dy_RC = jnp.where(here_RC, q_RC, 0), jnp.where(here_RC, dy_RC, 0)
+    weights_RR = _weights(own_q_RC, k_RC, width)
+    dv_RC += _product(weights_RR.astype(v_RC.dtype), own_dy_RC, transposed=True)
+    dweights_RR = jax.lax.dot_general(
+      own_dy_RC, v_RC, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32
+    )
+    mean_R1 = jnp.sum(weights_RR * dweights_RR, -1, keepdims=True)
+    dlogits_RR = (weights_RR * (dweights_RR - mean_R1) * width**-0.5).astype(k_RC.dtype)
+    dq_RC = jnp.where(here_RC, _product(dlogits_RR, k_RC), dq_RC)
+    dk_RC += _product(dlogits_RR, own_q_RC, transposed=True)
+  return dq_RC, dk_RC, dv_RC
 
 
 def _read(ref, *, start: Any, left: tuple[Any, Any], is_whole: tuple[bool, bool]) -> jax.Array:
