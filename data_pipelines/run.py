@@ -13,13 +13,11 @@ one with the same videos and config returns at once.
 """
 
 from collections import Counter
-import contextlib
-import io
 import logging
 import os
 import sys
 import time
-from typing import Any, TextIO
+from typing import Any
 
 from absl import flags
 from pyarrow import parquet
@@ -117,6 +115,7 @@ def _run(
   import apache_beam as beam
   from apache_beam.options import pipeline_options
   from apache_beam.runners.portability.fn_api_runner import fn_runner
+  from apache_beam.runners.worker import sdk_worker
 
   from data_pipelines import graph
 
@@ -134,15 +133,17 @@ def _run(
     # Beam's own DirectRunner first tries to fetch a helper program from the net. Files are worked
     # on in processes of their own (`isolation`), so threads are enough to use the cores.
     runner = fn_runner.FnApiRunner()
-    # It logs its inner life, and a second time each failure that it raises.
+    # It logs its inner life, and a second time each failure that it raises; its workers print it a
+    # third time, those that fail when the run has ended already, too.
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    sdk_worker.__dict__["print"] = lambda *_, **__: None
     if direct.direct_running_mode == "in_memory" and direct.direct_num_workers == 1:
       direct.direct_running_mode = "multi_threading"
       direct.direct_num_workers = min(os.cpu_count() or 1, listing.num_files)
   pipeline = beam.Pipeline(runner=runner, options=options)
   graph.build(pipeline, listing, paths, config)
   try:
-    with contextlib.redirect_stderr(_WithoutTracebacks(sys.stderr)), progress.shown():
+    with progress.shown():
       progress.start("analyse", len(listing.media))
       pipeline.run().wait_until_finish()
   except KeyboardInterrupt:
@@ -169,25 +170,6 @@ def _complete(paths: Paths, config: config_lib.CurateConfig) -> None:
     for split in schema.SPLITS:
       if any(storage.Path(paths.shards(rung)).glob(f"*-{split}.array_record-*")):
         shards.write_index(paths.shards(rung), split)  # so that no trainer has to read every record
-
-
-class _WithoutTracebacks(io.TextIOBase):
-  """A stream that leaves out what Beam's workers print of each failure before they raise it."""
-
-  def __init__(self, stream: TextIO):
-    self._stream = stream
-
-  def write(self, text: str) -> int:
-    return len(text) if text.startswith("Traceback ") else self._stream.write(text)
-
-  def flush(self) -> None:
-    self._stream.flush()
-
-  def isatty(self) -> bool:
-    return self._stream.isatty()
-
-  def fileno(self) -> int:
-    return self._stream.fileno()
 
 
 def _finished(done: Any, key: str) -> dict[str, Any] | None:

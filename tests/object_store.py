@@ -47,7 +47,9 @@ class Store:
   blobs: dict[tuple[str, str], Blob] = dataclasses.field(default_factory=dict)
   uploads: dict[str, tuple[str, str, bytes]] = dataclasses.field(default_factory=dict)
   lock: threading.RLock = dataclasses.field(default_factory=threading.RLock)
-  generation: int = 0
+  # As the service's: microseconds, so that no two stores have the same for different contents, and
+  # copies that an earlier one left in a cache are not taken for those of this one.
+  generation: int = dataclasses.field(default_factory=lambda: time.time_ns() // 1000)
   failures: int = 0
   writes: int = 0
   requests: int = 0
