@@ -2,7 +2,8 @@
 
   python -m benchmarks.gpu --json=gpu.json [--parts=train,sample,attention] [--clips=1,2]
     [--remat=none,matmuls,block] [--frames=14,25] [--rounds=7] [--calls=4]
-  python -m benchmarks.gpu --json=tiny.json --size=tiny    (the same in miniature, on CPUs)
+  python -m benchmarks.gpu --json=cpu.json --size=small --parts=train --clips=1 --compiler=eager
+  python -m benchmarks.gpu --json=tiny.json --size=tiny    (all of it in miniature, on CPUs)
 
 train      `vidjax train`'s own step from cached latents and texts, SVD's UNet of text to video (1.5
            billion parameters), 14 frames of 320x576, for each policy of recomputation; diffusers'
@@ -26,6 +27,9 @@ counts them, for both sides the same. PyTorch checkpoints gradients only where i
 otherwise (said in the table). "copies" is a network in bfloat16 whose optimizer has the weights in
 float32; with `--precision=copies,autocast` PyTorch's own mixed precision is tried, too, and the
 faster counts.
+
+`--size=small` is a UNet that CPUs train in a second, in float32 on both sides: run it with nothing
+else on the machine. OMP_NUM_THREADS is PyTorch's number of threads, ours are as many as cores.
 
 Rows go to `--json` as they are done: called again, what is there is not measured again.
 Needs torch with CUDA, diffusers and jax[cuda13], 30 GB on disk beside `--json` (or in `--folder`,

@@ -83,8 +83,8 @@ def train(
     folder: of weights and inputs.
     clips: B.
     dtype: of the computation.
-    precision: "copies": the network holds weights in `dtype`, which the optimizer's are copied to
-      after each step; "autocast": PyTorch casts them where they are used.
+    precision: "copies": the network holds weights in `dtype`, unless that is float32, which the
+      optimizer's are copied to after each step; "autocast": PyTorch casts them where they are used.
     checkpointing: diffusers' own gradient checkpointing.
     compiler: of `_COMPILERS`.
     optimizer: learning_rate, weight_decay, clip_norm.
@@ -96,7 +96,7 @@ def train(
   if checkpointing:
     unet.enable_gradient_checkpointing()
   weights = list(unet.parameters())
-  copies = precision == "copies"
+  copies = precision == "copies" and wide != torch.float32
   masters = [w.detach().clone().requires_grad_() for w in weights] if copies else weights
   if copies:
     unet.to(wide)

@@ -44,6 +44,39 @@ def test_convolution_sees_one_frame_only(rngs):
   assert not changed[:, [0, 2]].any()
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+  ("size", "padding"),
+  [
+    *(((1, 1), None), ((2, 3), None), ((5, 2), None), ((3, 3), None)),
+    *(((2, 3), [(0, 1), (0, 1)]), ((5, 2), [(0, 1), (0, 1)])),
+  ],
+)
+def test_convolution_of_frames_of_any_size(rngs, size, stride, padding):
+  x, layer = draw(0, 2, 3, *size, 4), Conv(4, 6, stride=stride, padding=padding, rngs=rngs)
+
+  def expected_of(kernel, x):
+    y = jax.lax.conv_general_dilated(
+      x.reshape(6, *size, 4),
+      kernel,
+      (stride, stride),
+      padding or [(1, 1), (1, 1)],
+      dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    return y.reshape(2, 3, *y.shape[1:])
+
+  def found_of(kernel, x):
+    return layer._convolve(x, kernel)
+
+  (found, pull), (expected, pull_expected) = (
+    jax.vjp(of, layer.kernel[...], x) for of in (found_of, expected_of)
+  )
+  assert found.shape == expected.shape
+  grad = draw(1, *expected.shape)
+  for one, other in zip((found, *pull(grad)), (expected, *pull_expected(grad)), strict=True):
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
 @pytest.mark.parametrize("over_time_too", [False, True])
 def test_group_norm(over_time_too):
   x = np.array(draw(0, 2, 3, 4, 5, 64)) + np.arange(3, dtype=np.float32)[:, None, None, None]
