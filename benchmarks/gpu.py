@@ -28,7 +28,7 @@ otherwise (said in the table). "copies" is a network in bfloat16 whose optimizer
 float32; with `--precision=copies,autocast` PyTorch's own mixed precision is tried, too, and the
 faster counts.
 
-`--size=small` is a UNet that CPUs train in a second, in float32 on both sides: run it with nothing
+`--size=small` is a UNet that CPUs train in seconds, in float32 on both sides: run it with nothing
 else on the machine. OMP_NUM_THREADS is PyTorch's number of threads, ours are as many as cores.
 
 Rows go to `--json` as they are done: called again, what is there is not measured again.

@@ -64,7 +64,7 @@ class Setting:
 
 SETTINGS = {
   "svd": Setting(),
-  # 62 million parameters: what two CPU cores train in a second.
+  # 62 million parameters: what two CPU cores train in two seconds.
   "small": Setting(
     dtype="float32",
     unet=dataclasses.replace(

@@ -82,7 +82,7 @@ def _as_product(
   """The same, of frames that are smaller than the kernel, as one matrix product.
 
   XLA's CPU convolution has no fast way for such frames, the coarsest of small models: with its
-  gradients it takes twenty times as long.
+  gradients it takes sixteen times as long (benchmarks/results/cpu.md).
   """
   size, _, channels, _ = kernel.shape
   padded = jnp.pad(x_NHWC, ((0, 0), *padding, (0, 0)))
