@@ -16,10 +16,10 @@ import tempfile
 from typing import Any, Protocol
 
 import numpy as np
-from tensorboardX import SummaryWriter
 
 from vidjax import storage
 from vidjax.observe import journal
+from vidjax.observe.event_files import SummaryWriter
 
 _NAME = "metrics.jsonl"
 _EVENTS = "tensorboard"

@@ -1,6 +1,9 @@
 """Metric rows survive kills and NaN, on a local disk and in an object store."""
 
+import importlib.util
 import json
+import subprocess
+import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -96,3 +99,11 @@ def test_remote_rows_are_uploaded_from_time_to_time(monkeypatch):
     writer.write(2, {})
     assert [row["step"] for row in read_metrics("gs://bucket/run")] == [1, 2]
     writer.close()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+def test_training_does_not_import_torch():
+  """Two copies of cuDNN in a process are one too many."""
+  code = "import sys, vidjax.train; print('torch' in sys.modules); import torch"
+  made = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+  assert made.stdout.split() == ["False"]
