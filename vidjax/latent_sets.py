@@ -73,13 +73,11 @@ def text_shape(data: DataConfig) -> tuple[int, int] | None:
   return shapes.pop() if shapes else None
 
 
-def check(config: TrainConfig) -> None:
-  """Refuses cached latents that are not what training from pixels would compute.
+def check_use(config: TrainConfig) -> None:
+  """Refuses cached latents for what needs pixels; reads no data.
 
   Raises:
-    ValueError: the task or mode needs pixels, or the latents are of another autoencoder, view or
-      crop; the message says what differs.
-    FileNotFoundError, DataError: there are no latents that can be read.
+    ValueError: the task, the mode or the views do; the message says what to use instead.
   """
   if not cached(config.data):
     return
@@ -97,6 +95,19 @@ def check(config: TrainConfig) -> None:
     )
   if config.data.buckets or config.data.images.buckets:
     raise ValueError("data.buckets: cached latents are of one view, data.height x data.width")
+
+
+def check(config: TrainConfig) -> None:
+  """Refuses cached latents that are not what training from pixels would compute.
+
+  Raises:
+    ValueError: as `check_use`, or the latents are of another autoencoder, view or crop; the message
+      says what differs.
+    FileNotFoundError, DataError: there are no latents that can be read.
+  """
+  check_use(config)
+  if not cached(config.data):
+    return
   wanted: Manifest | None = None
   for member, (height, width) in _views(config.data):
     if member.flip:

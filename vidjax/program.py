@@ -210,6 +210,7 @@ def make(config: configs.TrainConfig, mesh: jax.sharding.Mesh, *, weights: bool 
   Raises:
     ValueError: the config does not describe a model, or not one that the mesh can hold.
   """
+  latent_sets.check_use(config)
   config = divisibility.in_parts(config, mesh.shape)
   if config.task == "autoencoder":
     task = autoencoding.make_task(config)

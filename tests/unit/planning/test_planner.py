@@ -46,6 +46,10 @@ def test_what_stands_in_for_a_missing_encoder_is_said():
     (("batch_size=6",), "batch_size=6 does not divide over mesh.replica x mesh.fsdp = 4"),
     (("mesh.fsdp=3",), "4 are here"),
     (("batch_sise=4",), "did you mean 'batch_size'"),
+    (
+      ("data.kind=latents", "conditioning.mode=image_to_video"),
+      "conditioning.mode='image_to_video' shows the model pixels: data of kind 'latents' have none",
+    ),
   ],
 )
 def test_refusals_name_the_key(overrides, message):
