@@ -8,11 +8,13 @@ The exit codes are an interface: launchers and schedulers decide by them whether
     2 bad input or config   5 non-finite loss                            130 interrupted
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 import contextlib
 import dis
 import errno
 import os
+import re
+import socket
 import sys
 import traceback
 
@@ -84,13 +86,23 @@ _OURS = (
 )
 
 
+# How stores and networks say that they are away: numbers, the libraries of object stores, and the
+# words of those in C++ (tensorstore) and of Python as it ends.
+_AWAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.ESTALE)
+_CLIENTS = re.compile(r"(aiohttp|botocore|gcsfs|google\.auth|requests|urllib3)\b")
+_MISSING = re.compile(r"\b(NOT_FOUND|NoSuchKey|NoSuchBucket|404)\b")
+_NO_ANSWER = re.compile(
+  r"\b(UNAVAILABLE|DEADLINE_EXCEEDED|PERMISSION_DENIED|UNAUTHENTICATED|RESOURCE_EXHAUSTED)\b"
+  r"|cannot schedule new futures"
+)
+
+
 def is_no_space(exc: BaseException) -> bool:
   """Whether `exc`, or what caused it, says that a disk or quota is full.
 
   Libraries written in C++ (tensorstore, and so Orbax) report it as text, not as an errno.
   """
-  seen: BaseException | None = exc
-  while seen is not None:
+  for seen in _with_causes(exc):
     if isinstance(seen, NoSpaceError):
       return True
     if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -98,8 +110,35 @@ def is_no_space(exc: BaseException) -> bool:
     text = str(seen)
     if "No space left on device" in text or "Disk quota exceeded" in text:
       return True
-    seen = seen.__cause__ or seen.__context__
   return False
+
+
+def is_unreachable(exc: BaseException) -> bool:
+  """Whether `exc`, or what caused it, says that nothing could be read, not that anything is bad.
+
+  A store that does not answer or knows us no longer, a network that is away, and reads that are
+  cut off as Python ends. What is not there, or makes no sense, is another matter.
+  """
+  for seen in _with_causes(exc):
+    if isinstance(seen, FileNotFoundError) or _MISSING.search(str(seen)):
+      return False
+    if isinstance(seen, (ConnectionError, TimeoutError, PermissionError, socket.gaierror)):
+      return True
+    if isinstance(seen, OSError) and seen.errno in _AWAY:
+      return True
+    if _CLIENTS.match(type(seen).__module__) or _NO_ANSWER.search(str(seen)):
+      return True
+  return False
+
+
+def _with_causes(exc: BaseException) -> Iterator[BaseException]:
+  """`exc`, its cause, the cause of that, and so on; one that was raised twice may be its own."""
+  passed: set[int] = set()
+  seen: BaseException | None = exc
+  while seen is not None and id(seen) not in passed:
+    yield seen
+    passed.add(id(seen))
+    seen = seen.__cause__ or seen.__context__
 
 
 def exit_code(exc: BaseException) -> int:

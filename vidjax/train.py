@@ -98,7 +98,13 @@ def train(config: configs.TrainConfig, workdir: str, *, age: float = 0.0) -> Non
     watched=watchdog.phase,
   )
   watchdog.last_words = ledger.end
-  with jax.set_mesh(mesh), stop_signal.listen(config.deadlines.grace) as stop, ledger, watchdog:
+  with (
+    jax.set_mesh(mesh),
+    stop_signal.listen(config.deadlines.grace) as stop,
+    ledger,
+    watchdog,
+    checkpointer,
+  ):
     _train_on_mesh(config, root, mesh, checkpointer, attempt, ledger, watchdog, stop)
 
 
@@ -271,7 +277,6 @@ def _train_on_mesh(
   # --- End --------------------------------------------------------------------------------------
   with ledger.phase("save"):
     checkpointer.wait()
-    checkpointer.close()
   console.line(f"{root}: trained {config.total_steps} steps, {config.total_samples} samples")
 
 

@@ -3,6 +3,8 @@
 import errno
 
 from absl import flags
+import botocore.exceptions
+import gcsfs.retry
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -94,3 +96,39 @@ def test_results_and_exits():
   assert errors.run_main(_fail, SystemExit(4)) == 4
   assert errors.run_main(_fail, SystemExit("words")) == 1
   assert errors.run_main(_fail, SystemExit()) == 0
+
+
+def _from(error, cause):
+  error.__cause__ = cause
+  return error
+
+
+@pytest.mark.parametrize(
+  ("error", "is_away"),
+  [
+    (ConnectionResetError("reset"), True),
+    (TimeoutError("timed out"), True),
+    (PermissionError(13, "denied", "/a"), True),
+    (OSError(errno.ESTALE, "stale file handle"), True),
+    (botocore.exceptions.EndpointConnectionError(endpoint_url="http://127.0.0.1"), True),
+    (gcsfs.retry.HttpError({"code": 503, "message": "try again"}), True),
+    (ValueError("UNAVAILABLE: Error reading gs://bucket/step"), True),
+    (RuntimeError("cannot schedule new futures after interpreter shutdown"), True),
+    (_from(errors.CheckpointError("x"), ConnectionRefusedError("refused")), True),
+    (gcsfs.retry.HttpError({"code": 404, "message": "No such object, 404"}), False),
+    (_from(errors.CheckpointError("x"), _from(FileNotFoundError("x"), TimeoutError())), False),
+    (ValueError("NOT_FOUND: Error opening the manifest: UNAVAILABLE"), False),
+    (ValueError("DATA_LOSS: Error decoding"), False),
+    (OSError(errno.EIO, "input/output error"), False),
+    (KeyError("x"), False),
+  ],
+)
+def test_what_says_only_that_a_store_is_away(error, is_away):
+  assert errors.is_unreachable(error) is is_away
+
+
+def test_an_error_that_is_its_own_cause_is_looked_at_once():
+  again = KeyError("x")
+  error = _from(errors.CheckpointError("x"), _from(again, _from(ValueError("y"), again)))
+  assert not errors.is_unreachable(error)
+  assert not errors.is_no_space(error)

@@ -3,16 +3,17 @@
 * A step counts when it was written to the end; the disk is asked each time.
 * Every leaf has a checksum, compared after each restore, and for a sample of them right after the
   save. A damaged step is set aside and the next older one taken. A step that is whole but does not
-  fit the run is an error: never a fresh start.
+  fit the run is an error: never a fresh start. So is, after a while, a store that does not answer.
 * A state with NaN or infinity is not saved: it would push the good steps out.
 * An error of the background writer surfaces at the next step, on all processes.
 * Steps are removed only when a newer one was read back, and never by a run that has lost its
   workdir to another.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 import contextlib
 import threading
+import time
 from typing import Any
 
 from absl import logging
@@ -22,20 +23,14 @@ from vidjax import errors, storage
 from vidjax.checkpoint import layout, orbax_io, verify
 from vidjax.checkpoint.fingerprint import fingerprints
 from vidjax.checkpoint.local import LocalCopies
-from vidjax.checkpoint.verify import DamagedError
-from vidjax.errors import (
-  CheckpointError,
-  HangError,
-  NonFiniteError,
-  NoSpaceError,
-  UserError,
-  is_no_space,
-)
+from vidjax.checkpoint.verify import DamagedError, UnreachableError
+from vidjax.errors import CheckpointError, HangError, NonFiniteError, NoSpaceError, UserError
 from vidjax.parallel import distributed
 
 FAILED = 1000  # above all signals: what `failing` gives, plus the exit code
 _SPARE = 1.1  # of the state's size has to be free before a save; compression is not counted on
 _POLL_SECONDS = 0.1
+_PATIENCE = (2.0, 8.0, 30.0, 120.0)  # seconds until a store that did not answer is asked again
 _DONE, _RUNNING, _FAILED = range(3)  # how a background save stands, the worst last
 _ON_ANOTHER = "a save failed on another process, which says why"
 
@@ -109,7 +104,7 @@ class Checkpointer:
       {k: layout.Leaf(v.shape, str(v.dtype), checksums[k]) for k, v in leaves.items()},
       interim,
     )
-    with _in_our_words(self.directory / str(step)):
+    with orbax_io.in_our_words(self.directory / str(step)):
       orbax_io.write(self._writer, self.directory / str(step), leaves, record)
     self._writing, self._is_written = step, threading.Event()
     arguments = (step, self._is_written, self._follower)
@@ -170,7 +165,9 @@ class Checkpointer:
 
     Raises:
       CheckpointError: the newest whole step does not fit, or all steps are damaged.
+      UnreachableError: the store did not answer for some minutes; no step is touched.
     """
+    patience = iter(_PATIENCE)
     while True:
       step = self.latest_step()
       if self.local is not None:
@@ -179,14 +176,22 @@ class Checkpointer:
           return copy
       if step is None:
         break
-      state, why = None, ""
+      state, error = None, None
       try:
         state = self.restore(step, abstract_state, accept)
-      except DamagedError as exc:
-        why = str(exc)
+      except (DamagedError, UnreachableError) as exc:
+        error = exc
       if distributed.agreed(state is not None):
         return step, state, self.position(step)
-      logging.warning("set aside: %s", why or f"another host could not read step {step}")
+      why = str(error or f"another host could not read step {step}")
+      if not distributed.agreed(not isinstance(error, UnreachableError)):
+        pause = next(patience, None)
+        if pause is None:
+          raise UnreachableError(f"{why}; nothing is set aside: run the same command again")
+        logging.warning("tried again in %g s: %s", pause, why)
+        time.sleep(pause)
+        continue
+      logging.warning("set aside: %s", why)
       if jax.process_index() == 0:
         layout.set_aside(self.directory / str(step), why)
       distributed.agreed(True)  # nobody looks for the newest step before the mark is there
@@ -278,13 +283,15 @@ class Checkpointer:
     elif jax.process_count() == 1:  # of several, the writer may wait for those that failed
       with contextlib.suppress(Exception):
         self._writer.close()
+        if self._follower is not None:  # Python would end beneath its reading
+          self._follower.join()
 
   def _record(self, path: storage.Path) -> layout.Record:
     """Record of a step, which all processes can read or none does."""
     record, error = None, None
     try:
       record = verify.read_record(path)
-    except DamagedError as exc:
+    except (DamagedError, UnreachableError) as exc:
       error = exc
     if not distributed.agreed(record is not None) or record is None:
       raise error or DamagedError(f"the record of {path} cannot be read by another process")
@@ -312,7 +319,7 @@ class Checkpointer:
   ) -> None:
     """Waits for the writer; on process 0, reads the step back and removes old ones."""
     try:
-      with _in_our_words(self.directory / str(step)):
+      with orbax_io.in_our_words(self.directory / str(step)):
         self._writer.wait_until_finished()
     except (CheckpointError, HangError, NoSpaceError) as exc:
       self._error = exc
@@ -357,8 +364,11 @@ class Checkpointer:
     try:
       try:
         verify.check_sample(path, seed=step)
-      except DamagedError:  # a store may fail once
+      except (DamagedError, UnreachableError):  # a store may fail once
         verify.check_sample(path, seed=step)
+    except UnreachableError as exc:
+      logging.warning("not read back, older steps are kept: %s", exc)
+      return False
     except DamagedError as exc:
       self.damaged_saves += 1
       logging.warning("set aside right after the save, older steps are kept: %s", exc)
@@ -374,16 +384,3 @@ class Checkpointer:
         f"step {step} is not saved: {self.directory} has {(free or 0) / 1e9:.2f} GB free,"
         f" the state needs {need / 1e9:.2f} GB; free some or lower checkpoint.keep"
       )
-
-
-@contextlib.contextmanager
-def _in_our_words(step: storage.Path) -> Iterator[None]:
-  """Says what went wrong with a save."""
-  try:
-    yield
-  except Exception as exc:
-    if is_no_space(exc):
-      raise NoSpaceError(f"no space left to save {step}: older steps are intact") from exc
-    if distributed.is_peer_lost(exc):  # nothing is wrong with the disk
-      raise HangError(f"{step} is not saved, another process is gone: {exc}") from exc
-    raise CheckpointError(f"saving {step} failed, older steps are intact: {exc}") from exc

@@ -4,6 +4,8 @@ Orbax gives asynchronous writing from all hosts, reading straight into target sh
 stepwise commit. Choosing steps, keeping, and judging what is good stays with us (`layout`).
 """
 
+from collections.abc import Iterator
+import contextlib
 from typing import Any
 
 import jax
@@ -13,6 +15,8 @@ import orbax.checkpoint as ocp
 from vidjax import storage
 from vidjax.checkpoint import orbax_s3
 from vidjax.checkpoint.layout import RECORD, STATE, Record
+from vidjax.errors import CheckpointError, HangError, NoSpaceError, is_no_space
+from vidjax.parallel import distributed
 
 Writer = ocp.AsyncCheckpointer
 
@@ -50,6 +54,25 @@ def read(step: storage.Path, wanted: dict[str, Any]) -> dict[str, Any]:
   handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
   with ocp.Checkpointer(handler, multiprocessing_options=alone) as reader:
     return reader.restore(_absolute(step) / STATE, args)
+
+
+@contextlib.contextmanager
+def in_our_words(step: storage.Path) -> Iterator[None]:
+  """Turns what goes wrong with a save inside the block into our errors, which name the step.
+
+  Raises:
+    NoSpaceError: no room for it.
+    HangError: another process is gone.
+    CheckpointError: anything else.
+  """
+  try:
+    yield
+  except Exception as exc:
+    if is_no_space(exc):
+      raise NoSpaceError(f"no space left to save {step}: older steps are intact") from exc
+    if distributed.is_peer_lost(exc):  # nothing is wrong with the disk
+      raise HangError(f"{step} is not saved, another process is gone: {exc}") from exc
+    raise CheckpointError(f"saving {step} failed, older steps are intact: {exc}") from exc
 
 
 def _absolute(step: storage.Path) -> storage.Path:

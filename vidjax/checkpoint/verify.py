@@ -12,7 +12,7 @@ import numpy as np
 from vidjax import storage
 from vidjax.checkpoint import layout, orbax_io
 from vidjax.checkpoint.fingerprint import fingerprint_host, fingerprints
-from vidjax.errors import CheckpointError, is_no_space
+from vidjax.errors import CheckpointError, is_no_space, is_unreachable
 from vidjax.parallel import distributed
 
 SAMPLE_BYTES = 256 << 20  # of a step that are read back after a save, one leaf at least
@@ -20,6 +20,10 @@ SAMPLE_BYTES = 256 << 20  # of a step that are read back after a save, one leaf 
 
 class DamagedError(CheckpointError):
   """The bytes on disk are not those that were saved."""
+
+
+class UnreachableError(CheckpointError):
+  """The bytes could not be read just now; nothing is known of them."""
 
 
 def read_verified(
@@ -31,6 +35,7 @@ def read_verified(
 
   Raises:
     DamagedError: they cannot be read, or are not what was saved.
+    UnreachableError: the store did not answer.
   """
   leaves, error = {}, None
   try:
@@ -40,10 +45,11 @@ def read_verified(
     if odd:
       raise ValueError(f"not as saved: {layout.shorten(odd)}")
   except Exception as exc:
-    if is_no_space(exc) or isinstance(exc, MemoryError):
+    if is_no_space(exc) or isinstance(exc, (MemoryError, jax.errors.JaxRuntimeError)):
       raise
     why = str(exc).split(" [")[0]  # the rest is a page of storage specification
-    error = DamagedError(f"checkpoint {step} cannot be read: {why}")
+    kind = UnreachableError if is_unreachable(exc) else DamagedError
+    error = kind(f"checkpoint {step} cannot be read: {why}")
     error.__cause__ = exc
   placed = any(leaf.sharding is not None for leaf in wanted.values())
   if placed and not distributed.agreed(error is None) and error is None:
@@ -64,14 +70,19 @@ def read_record(step: storage.Path) -> layout.Record:
 
   Raises:
     DamagedError: it is missing or not what was saved.
+    UnreachableError: the store did not answer.
     FormatError: another version of this code wrote it, and nothing is wrong with it.
   """
   try:
     return layout.read_record(step)
   except layout.FormatError:
     raise
-  except CheckpointError as exc:
-    raise DamagedError(str(exc)) from exc
+  except Exception as exc:
+    if is_unreachable(exc):
+      raise UnreachableError(f"the record of checkpoint {step} cannot be read: {exc}") from exc
+    if isinstance(exc, CheckpointError):
+      raise DamagedError(str(exc)) from exc
+    raise
 
 
 def check_sample(step: storage.Path, seed: int, most: int = SAMPLE_BYTES) -> None:
@@ -83,7 +94,7 @@ def check_sample(step: storage.Path, seed: int, most: int = SAMPLE_BYTES) -> Non
     most: bytes to read, unless the first leaf alone is larger.
 
   Raises:
-    DamagedError: they cannot be read, or are not what was saved.
+    DamagedError, UnreachableError: as `read_verified` and `read_record` do.
   """
   record = read_record(step)
   for name in sample(record, seed, most):  # one by one, for the sake of the host's memory

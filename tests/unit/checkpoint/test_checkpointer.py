@@ -14,6 +14,7 @@ import pytest
 
 from vidjax import storage
 from vidjax.checkpoint import FAILED, Checkpointer, checkpointer, layout, orbax_io, restore_params
+from vidjax.checkpoint.verify import UnreachableError
 from vidjax.errors import CheckpointError, NonFiniteError, NoSpaceError
 
 # After a failed read, the library's other reads find their event loop closed and say so.
@@ -227,6 +228,35 @@ def test_all_steps_damaged_is_no_fresh_start(tmp_path):
   storage.remove(tmp_path / "1" / "record")
   with pytest.raises(CheckpointError, match=r"all checkpoints .* damaged: \[1\]"):
     reader.restore_latest(_abstract(_state(0)))
+
+
+AWAY = {
+  "arrays": (orbax_io, "read", ValueError("UNAVAILABLE: Error reading gs://bucket/1 [source]")),
+  "record": (storage, "read_json", ConnectionResetError("Connection reset by peer")),
+}
+
+
+@pytest.mark.parametrize("times", [1, 99])
+@pytest.mark.parametrize("what", AWAY)
+def test_a_store_that_does_not_answer_makes_no_step_bad(tmp_path, monkeypatch, caplog, what, times):
+  reader = _save(tmp_path, 1, 2)
+  module, name, error = AWAY[what]
+  original, failures = getattr(module, name), iter([error] * times)
+
+  def away(*args):
+    if failure := next(failures, None):
+      raise failure
+    return original(*args)
+
+  monkeypatch.setattr(checkpointer, "_PATIENCE", (0.0, 0.0))
+  monkeypatch.setattr(module, name, away)
+  if times == 1:
+    assert reader.restore_latest(_abstract(_state(0)))[0] == 2
+    assert "tried again in 0 s" in caplog.text
+  else:
+    with pytest.raises(UnreachableError, match="nothing is set aside: run the same command again"):
+      reader.restore_latest(_abstract(_state(0)))
+  assert layout.complete_steps(reader.directory) == [1, 2]
 
 
 def test_state_that_is_not_finite_is_not_saved(tmp_path):

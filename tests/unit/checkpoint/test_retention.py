@@ -1,5 +1,8 @@
 """What is read back after a save, and which steps stay."""
 
+import contextlib
+import time
+
 import jax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -8,7 +11,7 @@ import object_store
 import pytest
 
 from vidjax import storage
-from vidjax.checkpoint import Checkpointer, LocalCopies, checkpointer, layout, verify
+from vidjax.checkpoint import Checkpointer, LocalCopies, checkpointer, layout, orbax_io, verify
 from vidjax.errors import UserError
 
 # After a failed read, the library's other reads find their event loop closed and say so.
@@ -77,14 +80,33 @@ def test_step_damaged_on_its_way_to_the_disk_is_set_aside(directory, monkeypatch
   assert names == {"3"}
 
 
-def test_nothing_is_removed_that_could_not_be_read_back(tmp_path, monkeypatch):
-  def no_memory(step, seed):
-    raise MemoryError
+@pytest.mark.parametrize(
+  "error", [MemoryError(), RuntimeError("cannot schedule new futures after interpreter shutdown")]
+)
+def test_nothing_is_removed_that_could_not_be_read_back(tmp_path, monkeypatch, error):
+  def failing(step, wanted):
+    raise error
 
-  monkeypatch.setattr(checkpointer.verify, "check_sample", no_memory)
+  monkeypatch.setattr(orbax_io, "read", failing)
   with Checkpointer(tmp_path, keep=1) as saver:
     _save(saver, 1, 2)
     assert layout.complete_steps(saver.directory) == [1, 2]
+    assert saver.damaged_saves == 0
+
+
+def test_a_run_that_ends_in_an_error_waits_for_what_is_read_back(tmp_path, monkeypatch):
+  original, checked = verify.check_sample, []
+
+  def slow(step, seed):
+    time.sleep(0.5)
+    original(step, seed)
+    checked.append(step.name)
+
+  monkeypatch.setattr(checkpointer.verify, "check_sample", slow)
+  with contextlib.suppress(KeyError), Checkpointer(tmp_path, keep=1) as saver:
+    saver.save(1, _state(1), {})
+    raise KeyError
+  assert checked == ["1"]
 
 
 def test_sample_reaches_all_leaves_in_time_and_stays_small():
