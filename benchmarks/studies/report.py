@@ -129,12 +129,13 @@ def _judged(
 def _head(ledger: ledgers.Ledger) -> list[str]:
   rows = [row for row in ledger.rows if row["state"] == ledgers.DONE]
   dates = sorted({row["ended"][:10] for row in rows}) or ["-"]
+  span = " to ".join(dict.fromkeys((dates[0], dates[-1])))
   return [
     "# Does each stage of SVD's recipe earn its place?",
     "",
     f"    {COMMAND}",
     "",
-    f"{' to '.join(dict.fromkeys((dates[0], dates[-1])))}; {os.cpu_count()} cores of {_processor()}; jax"
+    f"{span}; {os.cpu_count()} cores of {_processor()}; jax"
     f" {importlib.metadata.version('jax')}. Models of a few hundred thousand weights on made-up"
     " clips of 64 pixels: what is found here is found at this scale. The plan, with the rule of"
     " each decision, was fixed before the first result"
