@@ -7,6 +7,7 @@ optimization, the topology and the versions of JAX and libtpu.
 
 from collections.abc import Iterator, Sequence
 import contextlib
+import ctypes
 import dataclasses
 import functools
 import gzip
@@ -26,6 +27,7 @@ from vidjax import packed, storage
 from vidjax.planning import topology as topologies
 from vidjax.planning.topology import Topology
 
+_M_ARENA_MAX = -8  # the name of the choice in glibc's malloc.h
 _FORM = 1  # of a cache file; a reader of another form compiles anew
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _LIMIT = re.compile(r"exceeds available HBM \(([\d.]+)([KMGT])\)")
@@ -110,8 +112,19 @@ def devices_of(topology: Topology) -> tuple[Any, ...]:
 
   libtpu writes to the process's standard error that it finds no TPU, which is why it is here.
   """
+  _allocate_from_one_arena()
   with _silence():
     return tuple(topologies.devices(topology))
+
+
+def _allocate_from_one_arena() -> None:
+  """Has glibc use one arena for all threads; to be called before libtpu starts its own.
+
+  With one for each, what a thread of XLA has freed is of no use to the others, and most of the
+  memory in which a large step is compiled is such. Other C libraries have no such choice.
+  """
+  if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
+    mallopt(_M_ARENA_MAX, 1)
 
 
 @contextlib.contextmanager
