@@ -90,7 +90,7 @@ _OURS = (
 # words of those in C++ (tensorstore) and of Python as it ends.
 _AWAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.ESTALE)
 _CLIENTS = re.compile(r"(aiohttp|botocore|gcsfs|google\.auth|requests|urllib3)\b")
-_MISSING = re.compile(r"\b(NOT_FOUND|NoSuchKey|NoSuchBucket|404)\b")
+_MISSING = re.compile(r"\b(NOT_FOUND|NoSuchKey|NoSuchBucket)\b")
 _NO_ANSWER = re.compile(
   r"\b(UNAVAILABLE|DEADLINE_EXCEEDED|PERMISSION_DENIED|UNAUTHENTICATED|RESOURCE_EXHAUSTED)\b"
   r"|cannot schedule new futures"
@@ -120,7 +120,8 @@ def is_unreachable(exc: BaseException) -> bool:
   cut off as Python ends. What is not there, or makes no sense, is another matter.
   """
   for seen in _with_causes(exc):
-    if isinstance(seen, FileNotFoundError) or _MISSING.search(str(seen)):
+    status = getattr(seen, "status", None) or getattr(seen, "code", None)  # of HTTP
+    if isinstance(seen, FileNotFoundError) or status == 404 or _MISSING.search(str(seen)):
       return False
     if isinstance(seen, (ConnectionError, TimeoutError, PermissionError, socket.gaierror)):
       return True
